@@ -1,0 +1,252 @@
+"""The command line: thin over the cluster handle."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.live import Live
+
+from celery_lab import credentials, display, doctor, preflight, procfile, registry, runs, settings
+from celery_lab.cluster import Cluster
+from celery_lab.credentials import ADMIN
+from celery_lab.errors import AlreadyRunningError, LabError, NotReadyError, NotRunningError
+from celery_lab.settings import PROJECT
+from celery_lab.status import Status
+
+app = typer.Typer(
+    name="lab",
+    help="A whole Airflow CeleryExecutor cluster on one machine, without a container per service.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+#: Airflow commands that do not look into the database.
+OFFLINE = {"version", "config", "info", "cheat-sheet", "plugins", "providers", "--help", "-h"}
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command and return its exit status.
+
+    Raises:
+        LabError: what the user can mend.
+    """
+    try:
+        app(arguments, prog_name="lab")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    except BrokenPipeError:  # As with `lab status | head`: nobody reads on.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+@app.command()
+def up(
+    scale: Annotated[list[str] | None, typer.Option("--scale", "-c", metavar="NAME=N", help="Run a line of the Procfile N times.")] = None,
+) -> NoReturn:
+    """Run the whole cluster in the foreground, until Ctrl-C."""
+    config = settings.load(os.environ)
+    counts = dict(_count(item) for part in scale or [] for item in part.split(","))
+    expected = procfile.expected(procfile.read(), counts)
+    credentials.load_or_create(config.home)
+    preflight.check(config, expected)
+    arguments = ["-c", ",".join(f"{name}={number}" for name, number in counts.items())] if counts else []
+    os.execv(sys.executable, [sys.executable, "-m", "celery_lab", "foreground", *arguments])
+
+
+@app.command()
+def status(
+    as_json: Json = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again and again, until Ctrl-C.")] = False,
+) -> NoReturn:
+    """Show each process, worker and queue, and what is wrong. Exits with 0 when all is ready."""
+    with Cluster.open() as cluster:
+        now = cluster.status()
+        if watch:
+            _watch(cluster, now)
+        _print_json(now.as_json()) if as_json else display.console.print(display.status(now))
+        running = any(process.state != "stopped" for process in now.processes)
+        raise typer.Exit(0 if now.ready else NotReadyError.status if running else NotRunningError.status)
+
+
+@app.command()
+def wait(
+    timeout: Annotated[float | None, typer.Option(help="Seconds (default: LAB_START_TIMEOUT).")] = None,
+    announce: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Wait until the cluster is ready, and say where it is."""
+    with Cluster.open() as cluster:
+        if not announce:
+            cluster.require_running()
+        start = time.monotonic()
+        last = start
+
+        def on_wait(reason: str) -> None:
+            nonlocal last
+            if time.monotonic() - last > 10:
+                last = time.monotonic()
+                _say(f"lab: still waiting after {last - start:.0f} s for {reason}")
+
+        cluster.wait_until_ready(timeout, on_wait=on_wait)
+        since = min(record.since for record in cluster.records.values())
+        started = time.monotonic() - start if announce else time.time() - since
+        _say(_welcome(cluster, started if announce else None))
+
+
+@app.command()
+def run(
+    dag: Annotated[str, typer.Argument(help="Id of the DAG.")],
+    conf: Annotated[str, typer.Option(metavar="JSON", help="The run's parameters, such as '{\"tasks\": 40}'.")] = "{}",
+    as_json: Json = False,
+) -> NoReturn:
+    """Run a DAG, show how it gets on, and who ran what. Exits with 0 when the run succeeded, else with 1."""
+    parameters = _parse_conf(conf)
+    with Cluster.open() as cluster:
+        cluster.require_running()
+        run_id = runs.start(cluster, dag, parameters)
+        try:
+            result = _follow(cluster, dag, run_id, quiet=as_json)
+        except KeyboardInterrupt:
+            print(f"lab: the run {run_id} goes on; see {cluster.settings.url('webserver')}/dags/{dag}/runs/{run_id}", file=sys.stderr)
+            raise typer.Exit(130) from None
+        _print_json(result.as_json()) if as_json else display.console.print(display.run(result))
+        raise typer.Exit(0 if result.state == "success" else 1)
+
+
+@app.command(context_settings=PASS_ON)
+def airflow(context: typer.Context) -> NoReturn:
+    """Run any Airflow command in the lab's environment."""
+    with Cluster.open() as cluster:
+        if not OFFLINE.intersection(context.args[:1]) and context.args:
+            cluster.require_running()
+        _become(cluster, ["airflow", *context.args])
+
+
+@app.command(context_settings=PASS_ON)
+def celery(context: typer.Context) -> NoReturn:
+    """Run any Celery command against the lab's broker, such as `inspect ping`."""
+    with Cluster.open() as cluster:
+        _become(cluster, ["celery", *context.args])
+
+
+@app.command()
+def password() -> None:
+    """Print the password of the user `admin`, for Airflow and Flower."""
+    with Cluster.open() as cluster:
+        print(cluster.credentials.admin_password)
+
+
+@app.command(name="doctor")
+def doctor_command(as_json: Json = False) -> NoReturn:
+    """Say what is wrong with this machine or configuration, and what to do."""
+    findings = doctor.examine(os.environ)
+    if as_json:
+        _print_json([vars(finding) for finding in findings])
+    else:
+        for finding in findings:
+            display.console.print(f"{'ok  ' if finding.ok else 'BAD '} {finding.what}: {finding.detail}", style="" if finding.ok else "red", markup=False)
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+@app.command(context_settings=PASS_ON)
+def test(context: typer.Context) -> NoReturn:
+    """Run the tests, against clusters of their own; arguments go to pytest."""
+    os.chdir(PROJECT)
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *context.args])
+
+
+@app.command()
+def clean(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete the state folder: the database, the queue, logs, histories and secrets."""
+    config = settings.load(os.environ)
+    if not config.home.exists():
+        print(f"lab: there is nothing in {config.home}")
+        return
+    if registry.running(config.home):
+        raise AlreadyRunningError(f"the lab in {config.home} is running; stop it first.")
+    if not (config.home / credentials.FILE).exists() and any(config.home.iterdir()):
+        raise LabError(f"{config.home} does not look like the state of a lab; delete it yourself if you mean it.")
+    if not yes:
+        typer.confirm(f"Delete {config.home} with the database, all logs and secrets?", abort=True)
+    shutil.rmtree(config.home)
+    print(f"lab: deleted {config.home}")
+
+
+def _welcome(cluster: Cluster, seconds: float | None) -> str:
+    config = cluster.settings
+    took = f" after {seconds:.1f} s" if seconds is not None else ""
+    return "\n".join(
+        [
+            f"lab: ready{took}: {len(cluster.records)} processes",
+            f"lab:   Airflow   {config.url('webserver')}   user {ADMIN}, password: ./lab password",
+            f"lab:   Flower    {config.url('flower')}   the same user and password",
+            "lab:   next      ./lab run parallel_tasks      ./lab status      Ctrl-C stops all",
+        ]
+    )
+
+
+def _watch(cluster: Cluster, now: Status) -> NoReturn:
+    try:
+        with Live(display.status(now), console=display.console, auto_refresh=False) as live:
+            while True:
+                time.sleep(1)
+                live.update(display.status(cluster.status()), refresh=True)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _follow(cluster: Cluster, dag: str, run_id: str, *, quiet: bool) -> runs.Run:
+    if quiet:
+        return runs.follow(cluster, dag, run_id, lambda _: None)
+    display.console.print(f"{dag} {run_id}: {cluster.settings.url('webserver')}/dags/{dag}/runs/{run_id}", markup=False)
+    if not display.console.is_terminal:
+        return runs.follow(cluster, dag, run_id, lambda _: None)
+    with Live(console=display.console, transient=True) as live:
+        return runs.follow(cluster, dag, run_id, lambda result: live.update(display.progress(result)))
+
+
+def _become(cluster: Cluster, command: list[str]) -> NoReturn:
+    variables = cluster.environment()
+    cluster.close()
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, "-m", *command], variables)
+
+
+def _parse_conf(text: str) -> dict[str, Any]:
+    try:
+        conf = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"it is not JSON: {error}; write for example '{{\"tasks\": 40}}'", param_hint="--conf") from error
+    if not isinstance(conf, dict):
+        raise typer.BadParameter("it is JSON, but not an object; write for example '{\"tasks\": 40}'", param_hint="--conf")
+    return conf
+
+
+def _count(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    if not name or not number.isdecimal() or not 0 <= int(number) <= 99:
+        raise typer.BadParameter(f"{text!r} is not NAME=N with N from 0 to 99", param_hint="--scale")
+    return name, int(number)
+
+
+def _print_json(data: object) -> None:
+    print(json.dumps(data, indent=2))
+
+
+def _say(text: str) -> None:
+    # One write: nine processes print beside this one.
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

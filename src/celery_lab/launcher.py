@@ -1,0 +1,160 @@
+"""`lab exec`: stands before every process of the Procfile and gives it what a container would.
+
+A name, its ports and secrets, a place in the start order, one stop signal, and the death of its whole
+process tree. Never imports Airflow: nine of these run beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+from celery_lab import credentials, guard, identity, processes, registry, services, settings
+from celery_lab.errors import LabError
+from celery_lab.registry import Record, Registration
+from celery_lab.services import Service
+from celery_lab.settings import Settings
+
+#: honcho kills 5 s after the first process has ended (`honcho.manager.KILL_WAIT`); all must be over by
+#: then, Postgres and Redis after the others.
+HONCHO_GRACE = 3.0
+HONCHO_GRACE_LAST = 1.2
+#: Where `lab up` leaves its pid: the cluster does not outlive it.
+STARTER = "LAB_UP_PID"
+
+
+def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run `command` as a process of the lab and return its exit status.
+
+    Raises:
+        LabError: it cannot be started.
+    """
+    service = services.describe(command)
+    config = settings.load(environ)
+    supervisor = _supervisor(environ)
+    name = identity.process_name(environ) or service.kind
+    secrets = credentials.load_or_create(config.home)
+    registration = Registration(
+        config.home, Record(name, os.getpid(), 0, list(command), supervisor, "waiting", "", time.time())
+    )
+
+    def enter(state: str, pid: int, reason: str = "") -> None:
+        registration.update(main_pid=pid, state=state, reason=reason, since=time.time())
+
+    listener = guard.Listener(
+        waiting=lambda reason: enter("waiting", 0, reason),
+        running=lambda pid: enter("running", pid),
+        stopping=lambda pid: enter("stopping", pid),
+    )
+
+    def program(report: Callable[[str], None]) -> None:
+        _become(service, command, name, config, secrets, report)
+
+    watched = _watched(supervisor)
+    starter = [int(environ[STARTER])] if supervisor == "honcho" and STARTER in environ else []
+    try:
+        status = guard.run(program, _stop(service, name, config, supervisor), [*watched, *starter], listener)
+        if registration.record.state != "stopping":
+            _note_first_end(first_end(config.home), name, status)
+        return status
+    finally:
+        registration.release()
+        _end_orphaned_reader(supervisor, watched)
+
+
+def first_end(home: Path) -> Path:
+    """Return the file that says which process ended before it was asked to, and with which status."""
+    return home / "run" / "first-end"
+
+
+def _note_first_end(path: Path, name: str, status: int) -> None:
+    with suppress(OSError), path.open("x") as file:
+        file.write(f"{name} {status}\n")
+
+
+def _become(
+    service: Service,
+    command: Sequence[str],
+    name: str,
+    config: Settings,
+    secrets: credentials.Credentials,
+    report: Callable[[str], None],
+) -> NoReturn:
+    """Wait for what the service needs, then turn this process into its program."""
+    # What only this process needs is not imported before it has parted from the guard, which stays.
+    from celery_lab import environment, programs
+
+    def on_wait(reason: str) -> None:
+        report(reason)
+        print(f"lab: waiting: {reason}", flush=True)
+
+    try:
+        variables = environment.of_process(config, secrets, name, os.environ)
+        arguments = programs.prepare(service, command, name, config, secrets, variables, on_wait)
+        os.execvpe(arguments[0], arguments, variables)
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr, flush=True)
+        sys.exit(error.status)
+    except FileNotFoundError:
+        print(f"lab: there is no program {arguments[0]!r} on PATH; mend the line of {name} in the Procfile.", file=sys.stderr, flush=True)
+        sys.exit(127)
+
+
+def _stop(service: Service, name: str, config: Settings, supervisor: str) -> guard.Stop:
+    """Plan the end of a service.
+
+    Postgres and Redis outlive those that need them where all stop at once: under honcho, and when the
+    supervisor has died. supervisord stops one by one, in an order of its own.
+    """
+
+    def blocked(supervisor_died: bool) -> bool:
+        together = supervisor == "honcho" or supervisor_died
+        return service.stops_last and together and any(other != name and not _stops_last(record) for other, record in registry.running(config.home).items())
+
+    hurried = supervisor == "honcho"
+    grace = HONCHO_GRACE_LAST if service.stops_last else HONCHO_GRACE
+    return guard.Stop(service.stop_signal, grace if hurried else config.stop_timeout, blocked, patience=HONCHO_GRACE + 0.2)
+
+
+def _stops_last(record: Record) -> bool:
+    return services.describe(record.command).stops_last
+
+
+def _supervisor(environ: Mapping[str, str]) -> str:
+    if "HONCHO_PROCESS_NAME" in environ:
+        return "honcho"
+    return "supervisord" if "SUPERVISOR_PROCESS_NAME" in environ else "none"
+
+
+def _watched(supervisor: str) -> list[int]:
+    """Return the pids without which this process shall not live.
+
+    The nearest ancestor in another process group is the one that started us (a shell may stand
+    between). honcho has a process of its own for reading each program's output: there honcho proper
+    is one further up, and the reader does not notice when it dies.
+    """
+    if supervisor == "none":
+        return []
+    group = os.getpgrp()
+    ancestor: int | None = os.getppid()
+    with suppress(ProcessLookupError):
+        while ancestor and ancestor > 1 and os.getpgid(ancestor) == group:
+            ancestor = processes.parent_of(ancestor)
+    above = processes.parent_of(ancestor) if supervisor == "honcho" and ancestor else None
+    return [pid for pid in (ancestor, above) if pid and pid > 1]
+
+
+def _end_orphaned_reader(supervisor: str, watched: list[int]) -> None:
+    """End honcho's reader of our output if honcho itself was killed: nobody listens to it any more."""
+    if supervisor != "honcho" or len(watched) < 2:
+        return
+    reader, honcho = watched
+    if processes.parent_of(reader) not in (None, honcho):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(reader, signal.SIGKILL)

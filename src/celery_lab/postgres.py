@@ -1,0 +1,131 @@
+"""The lab's Postgres: made once, as a user that is allowed to, and the program to run."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from celery_lab import servers
+from celery_lab.credentials import Credentials, make_private_folder
+from celery_lab.errors import MissingProgramError, StateFolderError
+from celery_lab.probes import DATABASE
+from celery_lab.settings import PROJECT, Settings
+
+#: `unshare(2)`: a user namespace of its own, in which root appears as somebody else.
+CLONE_NEWUSER = 0x10000000
+NOBODY = 65534
+
+
+def prepare(settings: Settings, credentials: Credentials) -> list[str]:
+    """Make the database cluster where there is none, and return the server's command.
+
+    Run as root, this process stops being root for good: Postgres refuses to run as root.
+
+    Raises:
+        LabError: there is no server program, or the state folder cannot be used.
+    """
+    folder = settings.home / "postgres"
+    data = folder / "data"
+    programs = servers.postgres_bin(settings, _major(data))
+    make_private_folder(folder)
+    if os.geteuid() == 0:
+        _stop_being_root(folder, programs)
+    if not data.exists():
+        # An interrupted set-up leaves a draft, which is thrown away.
+        draft = folder / "data.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        _make(draft, programs, credentials)
+        draft.rename(data)
+    return [
+        str(programs / "postgres"),
+        "-D",
+        str(data),
+        "-c",
+        f"config_file={PROJECT / 'config' / 'postgresql.conf'}",
+        "-c",
+        f"hba_file={PROJECT / 'config' / 'pg_hba.conf'}",
+        "-c",
+        f"listen_addresses={settings.bind}",
+        "-c",
+        f"port={settings.ports.postgres}",
+    ]
+
+
+def _major(data: Path) -> int | None:
+    with suppress(OSError, ValueError):
+        return int((data / "PG_VERSION").read_text())
+    return None
+
+
+def _make(data: Path, programs: Path, credentials: Credentials) -> None:
+    print("lab: making the database", flush=True)
+    # Who may log in stands in config/pg_hba.conf: the role below, which owns its database and nothing else.
+    # Whether this first, empty state reaches the disk at once is of no importance (--no-sync).
+    _run([programs / "initdb", "-D", data, "-U", "postgres", "-E", "UTF8", "--locale=C", "-A", "reject", "--no-sync"])
+    _run(
+        [programs / "postgres", "--single", "-D", data, "postgres"],
+        f"CREATE ROLE {DATABASE} LOGIN PASSWORD '{credentials.postgres_password}';\nCREATE DATABASE {DATABASE} OWNER {DATABASE};\n",
+    )
+
+
+def _run(command: list[str | Path], text: str | None = None) -> None:
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    if done.returncode:
+        words = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no reason given"]
+        raise StateFolderError(f"{Path(command[0]).name} could not make the database: {words[-1]}; mend that, or set LAB_HOME to another folder.")
+
+
+def _stop_being_root(folder: Path, programs: Path) -> None:
+    """Become another user: a real one where it can reach all it needs, else one by name only."""
+    user = _unprivileged()
+    if _can_use(user, [programs / "postgres", folder.parent.parent, PROJECT / "config"]):
+        folder.parent.chmod(0o711)  # Lets the user pass through; what lies there stays closed.
+        for path in [folder, *folder.rglob("*")]:
+            os.chown(path, user.pw_uid, user.pw_gid)
+        _become(user)
+    elif not _hide_root():
+        raise MissingProgramError(
+            f"Postgres refuses to run as root, and the user {user.pw_name!r} cannot reach {folder} and {programs}; "
+            "run the lab as another user, or from a folder that all users may enter, such as one below /srv."
+        )
+
+
+def _unprivileged() -> pwd.struct_passwd:
+    for name in ("postgres", "nobody"):
+        with suppress(KeyError):
+            return pwd.getpwnam(name)
+    raise MissingProgramError("Postgres refuses to run as root, and this machine has no user `nobody`; run the lab as another user.")
+
+
+def _can_use(user: pwd.struct_passwd, paths: list[Path]) -> bool:
+    """Return whether `user` may run or enter each of `paths`."""
+    pid = os.fork()
+    if pid == 0:
+        _become(user)
+        os._exit(0 if all(os.access(path, os.X_OK) for path in paths) else 1)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def _become(user: pwd.struct_passwd) -> None:
+    os.setgroups([])
+    os.setgid(user.pw_gid)
+    os.setuid(user.pw_uid)
+
+
+def _hide_root() -> bool:
+    """Enter a user namespace in which root is called nobody. Container runtimes may forbid it."""
+    if sys.platform != "linux" or ctypes.CDLL(None).unshare(CLONE_NEWUSER) != 0:
+        return False
+    try:
+        Path("/proc/self/uid_map").write_text(f"{NOBODY} 0 1")
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/gid_map").write_text(f"{NOBODY} 0 1")
+    except OSError:
+        return False
+    return True

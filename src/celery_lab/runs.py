@@ -1,0 +1,121 @@
+"""Runs a DAG and tells who ran what, and when."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from celery_lab.cluster import Cluster
+from celery_lab.errors import NotReadyError, UnknownDagError
+from celery_lab.wait import wait_until
+
+#: Seconds in which a new DAG file is live: `[dag_processor] refresh_interval` and its parsing.
+NEW_DAG = 15.0
+FINAL = ("success", "failed")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task instance, in its newest try. Times are ISO 8601."""
+
+    task_id: str
+    map_index: int  #: -1 for a task that is not mapped
+    try_number: int
+    state: str | None
+    queue: str | None
+    worker: str | None
+    queued: str | None
+    start: str | None
+    end: str | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A DAG run and its task instances, in the order in which they started."""
+
+    dag_id: str
+    run_id: str
+    state: str
+    tasks: list[Task]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `lab run --json` prints."""
+        return asdict(self)
+
+
+def start(cluster: Cluster, dag_id: str, conf: Mapping[str, Any]) -> str:
+    """Trigger `dag_id` and return the run's id.
+
+    Waits a moment for a DAG that is not there: its file may be new.
+
+    Raises:
+        UnknownDagError: there is no such DAG.
+    """
+
+    def probe() -> str | None:
+        try:
+            cluster.api.dag(dag_id)
+        except UnknownDagError:
+            return "Airflow does not know it yet"
+        return None
+
+    known = cluster.api.dag_ids()
+    if dag_id not in known:
+        # A file that was put there just now is found soon; a mistyped name is not worth the wait.
+        if not _may_appear(cluster, dag_id):
+            raise _unknown(cluster, dag_id, known)
+        try:
+            wait_until(probe, NEW_DAG, dag_id)
+        except NotReadyError as error:
+            raise _unknown(cluster, dag_id, known) from error
+    return cluster.api.trigger(dag_id, conf)
+
+
+def look(cluster: Cluster, dag_id: str, run_id: str) -> Run:
+    """Return the run as it is now."""
+    state = cluster.api.run_state(dag_id, run_id)
+    tasks = [_task(instance) for instance in cluster.api.task_instances(dag_id, run_id)]
+    tasks.sort(key=lambda task: (task.start or "~", task.task_id, task.map_index))
+    return Run(dag_id, run_id, state, tasks)
+
+
+def follow(cluster: Cluster, dag_id: str, run_id: str, on_change: Callable[[Run], None], interval: float = 0.5) -> Run:
+    """Watch the run until it has ended, and return it; `on_change` sees each look."""
+    while (run := look(cluster, dag_id, run_id)).state not in FINAL:
+        on_change(run)
+        time.sleep(interval)
+    on_change(run)
+    return run
+
+
+def _task(instance: Mapping[str, Any]) -> Task:
+    return Task(
+        task_id=instance["task_id"],
+        map_index=instance["map_index"],
+        try_number=instance["try_number"],
+        state=instance["state"],
+        queue=instance["queue"],
+        worker=instance["hostname"] or None,
+        queued=instance["queued_when"],
+        start=instance["start_date"],
+        end=instance["end_date"],
+    )
+
+
+def _unknown(cluster: Cluster, dag_id: str, known: list[str]) -> UnknownDagError:
+    broken = [error["filename"] for error in cluster.api.import_errors()]
+    hint = f" (these files cannot be read: {', '.join(broken)})" if broken else ""
+    close = difflib.get_close_matches(dag_id, known, n=1)
+    advice = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(sorted(known)) or 'none yet'}."
+    return UnknownDagError(f"there is no DAG {dag_id!r} in {cluster.settings.dags}{hint}; {advice}")
+
+
+def _may_appear(cluster: Cluster, dag_id: str) -> bool:
+    """Return whether a DAG file mentions the name, or carries it."""
+    for path in cluster.settings.dags.rglob("*.py"):
+        if path.stem == dag_id or dag_id in path.read_text(encoding="utf-8", errors="replace"):
+            return True
+    return False

@@ -1,0 +1,40 @@
+"""Waiting for something, with a deadline and a reason."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from celery_lab.errors import NotReadyError
+
+#: Seconds between two looks; a look at a local server costs a millisecond or two.
+INTERVAL = 0.1
+
+
+def wait_until(
+    probe: Callable[[], str | None],
+    timeout: float,
+    what: str,
+    *,
+    advice: str = "",
+    interval: float = INTERVAL,
+    on_wait: Callable[[str], None] = lambda reason: None,
+) -> float:
+    """Wait until `probe` returns None and return the seconds that took.
+
+    Until then `probe` returns the reason why not, which goes to `on_wait` whenever it changes. It may
+    raise a LabError to say that waiting longer is of no use.
+
+    Raises:
+        NotReadyError: `timeout` seconds have passed; it names `what` and the last reason.
+    """
+    start = time.monotonic()
+    previous = ""
+    while (reason := probe()) is not None:
+        if reason != previous:
+            on_wait(reason)
+            previous = reason
+        if time.monotonic() - start > timeout:
+            raise NotReadyError(f"{what} is not ready after {timeout:g} s: {reason}{'; ' + advice if advice else ''}.")
+        time.sleep(interval)
+    return time.monotonic() - start
