@@ -38,6 +38,7 @@ class AirflowApi:
         Raises:
             NotRunningError: nobody answers.
             LabError: Airflow refuses; its own reason is in the message.
+
         """
         response = self._send(method, path, **options)
         if response.is_error:
@@ -49,6 +50,7 @@ class AirflowApi:
 
         Raises:
             UnknownDagError: Airflow does not know it (yet).
+
         """
         response = self._send("GET", f"/dags/{dag_id}")
         if response.status_code == httpx.codes.NOT_FOUND:
@@ -112,7 +114,9 @@ class AirflowApi:
                 response = self._http.request(method, f"/api/v2{path}", **options)
             return response
         except httpx.TransportError as error:
-            raise NotRunningError(f"Airflow does not answer at {self._http.base_url} ({error}); start the lab with `./lab up`, and see `./lab status`.") from error
+            raise NotRunningError(
+                f"Airflow does not answer at {self._http.base_url} ({error}); start the lab with `./lab up`, and see `./lab status`."
+            ) from error
 
     def _log_in(self) -> None:
         self._http.headers.pop("Authorization", None)

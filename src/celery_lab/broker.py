@@ -71,13 +71,13 @@ class Broker:
 
     def waiting(self, queue: str) -> int:
         """Return the number of messages in `queue` that no worker has taken."""
-        return sum(int(self.redis.llen(queue + suffix)) for suffix in PRIORITIES)  # type: ignore[arg-type]  # not awaitable here
+        return sum(int(self.redis.llen(queue + suffix)) for suffix in PRIORITIES)
 
     def _bound(self) -> set[str]:
         """Return the queues that a task was ever sent to; kombu binds each to an exchange of its name."""
         names = set()
         for key in self.redis.scan_iter("_kombu.binding.*"):
-            for member in self.redis.smembers(key):  # type: ignore[union-attr]  # not awaitable here
+            for member in self.redis.smembers(key):
                 names.add(str(member).split(SEPARATOR)[-1])
         return {name for name in names if not name.endswith(".pidbox") and not name.startswith("celeryev.")}
 

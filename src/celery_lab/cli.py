@@ -31,6 +31,11 @@ app = typer.Typer(
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
+#: Seconds of silence after which `wait` says what it waits for.
+PATIENCE = 10
+#: More processes of one kind than a machine can bear; a bound for slips of the finger.
+MOST = 99
+
 #: Airflow commands that do not look into the database.
 OFFLINE = {"version", "config", "info", "cheat-sheet", "plugins", "providers", "--help", "-h"}
 
@@ -40,6 +45,7 @@ def main(arguments: list[str]) -> int:
 
     Raises:
         LabError: what the user can mend.
+
     """
     try:
         app(arguments, prog_name="lab")
@@ -94,7 +100,7 @@ def wait(
 
         def on_wait(reason: str) -> None:
             nonlocal last
-            if time.monotonic() - last > 10:
+            if time.monotonic() - last > PATIENCE:
                 last = time.monotonic()
                 _say(f"lab: still waiting after {last - start:.0f} s for {reason}")
 
@@ -155,7 +161,9 @@ def doctor_command(as_json: Json = False) -> NoReturn:
         _print_json([vars(finding) for finding in findings])
     else:
         for finding in findings:
-            display.console.print(f"{'ok  ' if finding.ok else 'BAD '} {finding.what}: {finding.detail}", style="" if finding.ok else "red", markup=False)
+            display.console.print(
+                f"{'ok  ' if finding.ok else 'BAD '} {finding.what}: {finding.detail}", style="" if finding.ok else "red", markup=False
+            )
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 
 
@@ -237,8 +245,8 @@ def _parse_conf(text: str) -> dict[str, Any]:
 
 def _count(text: str) -> tuple[str, int]:
     name, _, number = text.partition("=")
-    if not name or not number.isdecimal() or not 0 <= int(number) <= 99:
-        raise typer.BadParameter(f"{text!r} is not NAME=N with N from 0 to 99", param_hint="--scale")
+    if not name or not number.isdecimal() or not 0 <= int(number) <= MOST:
+        raise typer.BadParameter(f"{text!r} is not NAME=N with N from 0 to {MOST}", param_hint="--scale")
     return name, int(number)
 
 

@@ -39,11 +39,12 @@ class Cluster:
 
         Raises:
             LabError: they cannot be used, or the state folder cannot.
+
         """
         config = settings.load(environ)
         return cls(config, credentials.load_or_create(config.home))
 
-    def __enter__(self) -> Cluster:
+    def __enter__(self) -> Cluster:  # noqa: PYI034  # typing.Self came with Python 3.11
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -79,6 +80,7 @@ class Cluster:
 
         Raises:
             NotRunningError: no process of it runs.
+
         """
         if not self.records:
             raise NotRunningError(f"the lab in {self.settings.home} is not running; start it with `./lab up`.")
@@ -117,13 +119,17 @@ class Cluster:
             )
 
     def wait_until_ready(
-        self, timeout: float | None = None, expected: Mapping[str, Service] | None = None, on_wait: Callable[[str], None] = lambda reason: None
+        self,
+        timeout: float | None = None,
+        expected: Mapping[str, Service] | None = None,
+        on_wait: Callable[[str], None] = lambda _reason: None,
     ) -> float:
         """Wait until every process is ready, and return the seconds that took.
 
         Raises:
             NotReadyError: it took longer than `timeout` seconds; says what was missing.
             NotRunningError: all processes have ended.
+
         """
         seen = False
 
@@ -136,13 +142,21 @@ class Cluster:
             seen = seen or alive
             return None if now.ready else "; ".join(f"{process.name}: {process.reason}" for process in now.not_ready)
 
-        return wait_until(probe, timeout or self.settings.start_timeout, "the cluster", advice="see `./lab status` and the log of what is missing", interval=0.5, on_wait=on_wait)
+        return wait_until(
+            probe,
+            timeout or self.settings.start_timeout,
+            "the cluster",
+            advice="see `./lab status` and the log of what is missing",
+            interval=0.5,
+            on_wait=on_wait,
+        )
 
     def tree(self, name: str) -> set[int]:
         """Return the pids of a process of this lab: its launcher's and all below.
 
         Raises:
             NotRunningError: there is none of that name.
+
         """
         record = self.records.get(name)
         if record is None:
@@ -163,7 +177,7 @@ class Cluster:
         try:
             workers = self.broker.workers(expected) if expected else []
             return workers, self.broker.queues(workers)
-        except Exception:  # kombu and redis raise many kinds; the probe of Redis tells the reason
+        except Exception:  # noqa: BLE001  # kombu and redis raise many kinds; the probe of Redis tells the reason
             return [], []
 
     def _flower(self, records: Mapping[str, Record]) -> list[str] | str:
@@ -172,7 +186,11 @@ class Cluster:
         try:
             # `status` names the workers that Flower has heard of and that are alive.
             response = httpx.get(
-                f"{self.settings.url('flower')}/api/workers", params={"status": 1}, auth=(ADMIN, self.credentials.admin_password), timeout=2, trust_env=False
+                f"{self.settings.url('flower')}/api/workers",
+                params={"status": 1},
+                auth=(ADMIN, self.credentials.admin_password),
+                timeout=2,
+                trust_env=False,
             )
             response.raise_for_status()
             return [identity.worker_name(node) for node, alive in response.json().items() if alive]

@@ -33,6 +33,7 @@ def load_or_create(home: Path) -> Credentials:
 
     Raises:
         StateFolderError: the file cannot be written, or holds something else.
+
     """
     path = home / FILE
     make_private_folder(home)
@@ -49,6 +50,7 @@ def make_private_folder(folder: Path) -> None:
 
     Raises:
         StateFolderError: it cannot be created or written to.
+
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -56,7 +58,9 @@ def make_private_folder(folder: Path) -> None:
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as error:
-        raise StateFolderError(f"cannot write to the state folder {folder}: {error.strerror}; free space, mend its permissions, or set LAB_HOME to another folder.") from error
+        raise StateFolderError(
+            f"cannot write to the state folder {folder}: {error.strerror}; free space, mend its permissions, or set LAB_HOME to another folder."
+        ) from error
 
 
 def _publish(path: Path, text: str) -> None:

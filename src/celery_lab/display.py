@@ -15,7 +15,15 @@ from celery_lab.status import Status
 
 console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 
-COLOURS = {"success": "green", "failed": "red", "running": "cyan", "queued": "yellow", "up_for_retry": "yellow", "deferred": "magenta", "upstream_failed": "red"}
+COLOURS = {
+    "success": "green",
+    "failed": "red",
+    "running": "cyan",
+    "queued": "yellow",
+    "up_for_retry": "yellow",
+    "deferred": "magenta",
+    "upstream_failed": "red",
+}
 
 
 def status(now: Status) -> Group:

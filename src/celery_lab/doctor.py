@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from celery_lab import credentials, preflight, procfile, registry, servers, settings
@@ -16,6 +16,9 @@ from celery_lab.settings import SETTINGS, Settings
 
 #: Megabytes of a lab at rest, by the sum of its processes' proportional set sizes (docs/measurements.md).
 MEMORY = 2000
+
+
+OK, BAD = True, False
 
 
 @dataclass(frozen=True)
@@ -29,24 +32,24 @@ class Finding:
 
 def examine(environ: Mapping[str, str]) -> list[Finding]:
     """Look at everything that can be looked at without starting anything."""
-    findings = [Finding("Python", True, f"{platform.python_version()} in {sys.prefix}")]
+    findings = [Finding("Python", OK, f"{platform.python_version()} in {sys.prefix}")]
     try:
         config = settings.load(environ)
     except LabError as error:
-        return [*findings, Finding("settings", False, str(error))]
+        return [*findings, Finding("settings", BAD, str(error))]
     chosen = ", ".join(f"{name}={value}" for name, value in {**config.dotenv, **environ}.items() if name in SETTINGS and name != "LAB_VENV")
-    findings.append(Finding("settings", True, chosen or "all at their defaults"))
+    findings.append(Finding("settings", OK, chosen or "all at their defaults"))
     findings += [_try("Procfile", lambda: f"{len(procfile.read())} processes"), _try("state folder", lambda: _state(config))]
     findings += [_try("Postgres", lambda: _postgres(config)), _try("Redis", lambda: str(servers.redis_program(config)))]
     findings += [_memory(), *_ambient(environ), *_start(config)]
     return findings
 
 
-def _try(what: str, look: object) -> Finding:
+def _try(what: str, look: Callable[[], str]) -> Finding:
     try:
-        return Finding(what, True, look())  # type: ignore[operator]  # a function without arguments
+        return Finding(what, OK, look())
     except LabError as error:
-        return Finding(what, False, str(error))
+        return Finding(what, BAD, str(error))
 
 
 def _state(config: Settings) -> str:
@@ -64,10 +67,16 @@ def _memory() -> Finding:
         with open("/proc/meminfo") as file:
             match = re.search(r"MemAvailable:\s+(\d+) kB", file.read())
     except OSError:
-        return Finding("memory", True, "not known on this system")
+        return Finding("memory", OK, "not known on this system")
     free = int(match[1]) // 1000 if match else 0
     detail = f"{free} MB available"
-    return Finding("memory", free > MEMORY, detail if free > MEMORY else f"{detail}, the lab takes about {MEMORY}; close something, or lower the workers' --concurrency in the Procfile")
+    return Finding(
+        "memory",
+        free > MEMORY,
+        detail
+        if free > MEMORY
+        else f"{detail}, the lab takes about {MEMORY}; close something, or lower the workers' --concurrency in the Procfile",
+    )
 
 
 def _ambient(environ: Mapping[str, str]) -> list[Finding]:
@@ -76,16 +85,20 @@ def _ambient(environ: Mapping[str, str]) -> list[Finding]:
     replaced = sorted(name for name in wiring(settings.load(environ), dummy) if name in environ and os.environ.get("LAB_NAME") is None)
     if not replaced:
         return []
-    return [Finding("environment", True, f"{', '.join(replaced)} of your shell do not count in the lab, which sets its own")]
+    return [Finding("environment", OK, f"{', '.join(replaced)} of your shell do not count in the lab, which sets its own")]
 
 
 def _start(config: Settings) -> list[Finding]:
     running = registry.running(config.home)
     if running:
-        return [Finding("cluster", True, f"running, {len(running)} processes")]
+        return [Finding("cluster", OK, f"running, {len(running)} processes")]
     try:
         expected = procfile.expected(procfile.read())
     except LabError:
         return []  # Reported above.
-    found = [Finding("start", False, str(problem)) for problem in preflight.problems(config, expected) if type(problem).__name__ != "MissingProgramError"]
-    return found or [Finding("start", True, f"nothing is in the way; ports {', '.join(map(str, config.ports))} are free")]
+    found = [
+        Finding("start", BAD, str(problem))
+        for problem in preflight.problems(config, expected)
+        if type(problem).__name__ != "MissingProgramError"
+    ]
+    return found or [Finding("start", OK, f"nothing is in the way; ports {', '.join(map(str, config.ports))} are free")]

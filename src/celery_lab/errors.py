@@ -40,7 +40,7 @@ class StateFolderError(LabError):
 
 
 class AlreadyRunningError(LabError):
-    """This lab, or a process of that name in it, runs already."""
+    """The lab, or a process of that name in it, runs already."""
 
     status = 15
 

@@ -98,7 +98,7 @@ class _Guard:
             reports = [] if self.reports is None else [self.reports]
             ready, _, _ = select.select([self.wakeup, *reports, *self.watches], [], [], timeout)
             if self.reports in ready:
-                self._listen(self.reports)
+                self._listen(reports[0])
             if self.wakeup in ready:
                 with suppress(BlockingIOError):
                     os.read(self.wakeup, 512)
@@ -179,7 +179,7 @@ def _fork(program: Callable[[Callable[[str], None]], None]) -> tuple[int, int]:
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
-    except BaseException:
+    except BaseException:  # noqa: BLE001  # a child must never return into its parent's code
         import traceback
 
         traceback.print_exc()
@@ -195,7 +195,7 @@ def _report(pipe: int, text: str) -> None:
 
 def _fork_reaper(pid: int, stop_signal: signal.Signals) -> int:
     """Start the reaper and return the end of its lifeline."""
-    global _reaper
+    global _reaper  # noqa: PLW0603  # one guard is one process
     reading, writing = os.pipe()
     _reaper = os.fork()
     if _reaper:
@@ -245,13 +245,19 @@ def _watch(pid: int) -> Any:
     try:
         if sys.platform == "linux":
             return os.pidfd_open(pid)
-        queue = select.kqueue()  # type: ignore[attr-defined, unused-ignore]  # macOS and the BSDs
-        event = select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)  # type: ignore[attr-defined, unused-ignore]
-        queue.control([event], 0)
-        return queue
+        else:  # noqa: RET505  # see processes.parent_of
+            return _kqueue_watch(pid)
     except ProcessLookupError:
         os.kill(os.getpid(), signal.SIGTERM)  # It is gone already: stop, the same way.
         return None
+
+
+def _kqueue_watch(pid: int) -> Any:
+    """Do on macOS and the BSDs what pidfd does on Linux."""
+    queue = select.kqueue()  # type: ignore[attr-defined, unused-ignore]
+    event = select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)  # type: ignore[attr-defined, unused-ignore]
+    queue.control([event], 0)
+    return queue
 
 
 def _signal(pid: int, number: int) -> None:

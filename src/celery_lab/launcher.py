@@ -34,15 +34,14 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
 
     Raises:
         LabError: it cannot be started.
+
     """
     service = services.describe(command)
     config = settings.load(environ)
     supervisor = _supervisor(environ)
     name = identity.process_name(environ) or service.kind
     secrets = credentials.load_or_create(config.home)
-    registration = Registration(
-        config.home, Record(name, os.getpid(), 0, list(command), supervisor, "waiting", "", time.time())
-    )
+    registration = Registration(config.home, Record(name, os.getpid(), 0, list(command), supervisor, "waiting", "", time.time()))
 
     def enter(state: str, pid: int, reason: str = "") -> None:
         registration.update(main_pid=pid, state=state, reason=reason, since=time.time())
@@ -113,9 +112,13 @@ def _stop(service: Service, name: str, config: Settings, supervisor: str) -> gua
     supervisor has died. supervisord stops one by one, in an order of its own.
     """
 
-    def blocked(supervisor_died: bool) -> bool:
+    def blocked(supervisor_died: bool) -> bool:  # noqa: FBT001  # guard.Stop names it
         together = supervisor == "honcho" or supervisor_died
-        return service.stops_last and together and any(other != name and not _stops_last(record) for other, record in registry.running(config.home).items())
+        return (
+            service.stops_last
+            and together
+            and any(other != name and not _stops_last(record) for other, record in registry.running(config.home).items())
+        )
 
     hurried = supervisor == "honcho"
     grace = HONCHO_GRACE_LAST if service.stops_last else HONCHO_GRACE
@@ -152,7 +155,7 @@ def _watched(supervisor: str) -> list[int]:
 
 def _end_orphaned_reader(supervisor: str, watched: list[int]) -> None:
     """End honcho's reader of our output if honcho itself was killed: nobody listens to it any more."""
-    if supervisor != "honcho" or len(watched) < 2:
+    if supervisor != "honcho" or watched[2:] or not watched[1:]:
         return
     reader, honcho = watched
     if processes.parent_of(reader) not in (None, honcho):

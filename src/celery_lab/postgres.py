@@ -29,6 +29,7 @@ def prepare(settings: Settings, credentials: Credentials) -> list[str]:
 
     Raises:
         LabError: there is no server program, or the state folder cannot be used.
+
     """
     folder = settings.home / "postgres"
     data = folder / "data"
@@ -78,7 +79,9 @@ def _run(command: list[str | Path], text: str | None = None) -> None:
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     if done.returncode:
         words = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no reason given"]
-        raise StateFolderError(f"{Path(command[0]).name} could not make the database: {words[-1]}; mend that, or set LAB_HOME to another folder.")
+        raise StateFolderError(
+            f"{Path(command[0]).name} could not make the database: {words[-1]}; mend that, or set LAB_HOME to another folder."
+        )
 
 
 def _stop_being_root(folder: Path, programs: Path) -> None:

@@ -24,6 +24,7 @@ def check(settings: Settings, expected: Mapping[str, Service]) -> None:
 
     Raises:
         LabError: the first thing that stands in its way.
+
     """
     for problem in problems(settings, expected):
         raise problem
@@ -40,7 +41,9 @@ def problems(settings: Settings, expected: Mapping[str, Service]) -> Iterable[La
         yield SettingsError(f"the DAG folder {settings.dags} does not exist; create it, or set LAB_DAGS to another one.")
     with suppress(OSError):
         if (free := shutil.disk_usage(settings.home).free) < SPACE:
-            yield StateFolderError(f"only {free // 1_000_000} MB are free for the state folder {settings.home}, and the lab needs {SPACE // 1_000_000}; free some, or set LAB_HOME to another disk.")
+            yield StateFolderError(
+                f"only {free // 1_000_000} MB are free for the state folder {settings.home}, and the lab needs {SPACE // 1_000_000}; free some, or set LAB_HOME to another disk."
+            )
     kinds = {service.kind for service in expected.values()}
     for kind, find in (("postgres", servers.postgres_bin), ("redis", servers.redis_program)):
         if kind in kinds:
@@ -51,7 +54,9 @@ def problems(settings: Settings, expected: Mapping[str, Service]) -> Iterable[La
     for kind, name in PORTS.items():
         port: int = getattr(settings.ports, name)
         if kind in kinds and probes.port_taken(settings.bind, port):
-            yield PortTakenError(f"port {port}, for {name}, is taken{_owner(port)}; stop that program, or move all the lab's ports with LAB_PORT_OFFSET=100.")
+            yield PortTakenError(
+                f"port {port}, for {name}, is taken{_owner(port)}; stop that program, or move all the lab's ports with LAB_PORT_OFFSET=100."
+            )
 
 
 def _owner(port: int) -> str:

@@ -52,7 +52,7 @@ def redis(settings: Settings, credentials: Credentials) -> str | None:
         with socket.create_connection((settings.client_host, settings.ports.redis), timeout=TIMEOUT) as connection:
             connection.sendall(f"AUTH {credentials.redis_password}\r\nPING\r\n".encode())
             answer = b""
-            while answer.count(b"\r\n") < 2 and (data := connection.recv(512)):
+            while answer.count(b"\r\n") < len(("AUTH", "PING")) and (data := connection.recv(512)):
                 answer += data
     except OSError as error:
         return f"{where}: {error.strerror or error}"

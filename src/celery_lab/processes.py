@@ -47,6 +47,11 @@ def parent_of(pid: int) -> int | None:
     if sys.platform == "linux":
         row = _read_stat(str(pid))
         return row.parent if row else None
+    else:  # noqa: RET505  # mypy passes over a branch of another platform, but not over what follows one.
+        return _parent_from_ps(pid)
+
+
+def _parent_from_ps(pid: int) -> int | None:
     import subprocess
 
     output = subprocess.run(["ps", "-o", "ppid=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout

@@ -30,6 +30,7 @@ def read(path: Path = PROJECT / "Procfile") -> list[Line]:
 
     Raises:
         ProcfileError: it cannot be read, or a line cannot be used.
+
     """
     try:
         return parse(path.read_text(encoding="utf-8"))
@@ -42,6 +43,7 @@ def parse(text: str) -> list[Line]:
 
     Raises:
         ProcfileError: a line does not parse, a name stands twice, or a command cannot be meant.
+
     """
     lines: dict[str, Line] = {}
     for number, raw in enumerate(text.splitlines(), start=1):
@@ -50,7 +52,9 @@ def parse(text: str) -> list[Line]:
             continue
         match = LINE.fullmatch(raw)
         if match is None:
-            raise ProcfileError(f"{where} is not `name: command`, with a name of letters, digits, `_` and `-` from the first column on: {raw.strip()!r}.")
+            raise ProcfileError(
+                f"{where} is not `name: command`, with a name of letters, digits, `_` and `-` from the first column on: {raw.strip()!r}."
+            )
         name, command = match[1], match[2].strip()
         if name in lines:
             raise ProcfileError(f"{where} names {name!r} a second time; give each process a name of its own.")
@@ -68,6 +72,7 @@ def expected(lines: Sequence[Line], counts: Mapping[str, int] | None = None) -> 
 
     Raises:
         ProcfileError: `counts` names no line, or two processes would have one name.
+
     """
     counts = counts or {}
     if unknown := sorted(set(counts) - {line.name for line in lines}):

@@ -29,6 +29,7 @@ def prepare(
 
     Raises:
         LabError: it cannot be made ready, or not within `settings.start_timeout` seconds.
+
     """
     for folder in ("airflow", "logs", "flower"):
         make_private_folder(settings.home / folder)

@@ -15,6 +15,7 @@ def prepare(settings: Settings, credentials: Credentials) -> list[str]:
 
     Raises:
         LabError: there is no server program, or the state folder cannot be written to.
+
     """
     folder = settings.home / "redis"
     make_private_folder(folder)

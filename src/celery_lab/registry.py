@@ -41,6 +41,7 @@ class Registration:
 
         Raises:
             AlreadyRunningError: a living process has it.
+
         """
         folder = _folder(home)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -49,7 +50,9 @@ class Registration:
         deadline = time.monotonic() + LOCK_PATIENCE
         while not _try_lock(self._lock, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
-                raise AlreadyRunningError(f"{record.name} runs already in {home}{_owner(self._path)}; stop it first, or set LAB_HOME and LAB_PORT_OFFSET for a second lab.")
+                raise AlreadyRunningError(
+                    f"{record.name} runs already in {home}{_owner(self._path)}; stop it first, or set LAB_HOME and LAB_PORT_OFFSET for a second lab."
+                )
             time.sleep(0.01)
         self.record = record
         self._write()

@@ -53,6 +53,7 @@ def start(cluster: Cluster, dag_id: str, conf: Mapping[str, Any]) -> str:
 
     Raises:
         UnknownDagError: there is no such DAG.
+
     """
 
     def probe() -> str | None:

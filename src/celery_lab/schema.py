@@ -24,6 +24,7 @@ def probe(settings: Settings, credentials: Credentials, variables: dict[str, str
 
     Raises:
         NotReadyError: the migration failed.
+
     """
     stamp = settings.home / "schema.json"
     if _current(settings, credentials, stamp):
@@ -36,19 +37,23 @@ def probe(settings: Settings, credentials: Credentials, variables: dict[str, str
         if _current(settings, credentials, stamp):
             return None
         print("lab: migrating the database schema", flush=True)
-        migration = subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], env=variables, capture_output=True, text=True, check=False)
+        migration = subprocess.run(
+            [sys.executable, "-m", "airflow", "db", "migrate"], env=variables, capture_output=True, text=True, check=False
+        )
         if migration.returncode:
             print(migration.stdout, migration.stderr, flush=True)
-            raise NotReadyError("`airflow db migrate` failed; its own words stand above. Mend what they say, or run `./lab clean` to begin with an empty database")
+            raise NotReadyError(
+                "`airflow db migrate` failed; its own words stand above. Mend what they say, or run `./lab clean` to begin with an empty database"
+            )
         _create_result_tables(variables["AIRFLOW__CELERY__RESULT_BACKEND"])
         stamp.write_text(json.dumps({"airflow": _airflow(), "revision": _revision(settings, credentials)}))
     return None
 
 
 def _current(settings: Settings, credentials: Credentials, stamp: Path) -> bool:
-    with suppress(OSError, ValueError, AttributeError):
+    with suppress(OSError, ValueError, KeyError, TypeError):
         written = json.loads(stamp.read_text())
-        return written.get("airflow") == _airflow() and written.get("revision") == _revision(settings, credentials)
+        return bool(written["airflow"] == _airflow() and written["revision"] == _revision(settings, credentials))
     return False
 
 

@@ -21,7 +21,14 @@ POSTGRES_FOLDERS = (
     "/opt/homebrew/opt/postgresql@*/bin",
     "/usr/local/opt/postgresql@*/bin",
 )
-REDIS_FOLDERS = ("/usr/bin", "/usr/local/bin", "/usr/sbin", "/opt/homebrew/bin", "/opt/homebrew/opt/redis/bin", "/opt/homebrew/opt/valkey/bin")
+REDIS_FOLDERS = (
+    "/usr/bin",
+    "/usr/local/bin",
+    "/usr/sbin",
+    "/opt/homebrew/bin",
+    "/opt/homebrew/opt/redis/bin",
+    "/opt/homebrew/opt/valkey/bin",
+)
 #: Valkey is the free continuation of Redis 7.2 and speaks its protocol; some distributions have only that.
 REDIS_NAMES = ("redis-server", "valkey-server")
 ADVICE = "install it (Debian: sudo apt-get install {debian}; macOS: brew install {brew}), or name it with {setting}"
@@ -34,6 +41,7 @@ def postgres_bin(settings: Settings, major: int | None = None) -> Path:
 
     Raises:
         MissingProgramError: there is none, or none of that version.
+
     """
     advice = ADVICE.format(debian=f"postgresql{f'-{major}' if major else ''}", brew=f"postgresql@{major or 17}", setting="LAB_POSTGRES_BIN")
     found = False
@@ -45,7 +53,9 @@ def postgres_bin(settings: Settings, major: int | None = None) -> Path:
         elif settings.postgres_bin:
             raise MissingProgramError(f"LAB_POSTGRES_BIN={folder} holds no `postgres` and `initdb`; name the folder that does.")
     if found and major:
-        raise MissingProgramError(f"the database in {settings.home} was made by Postgres {major}, which is not on this machine; {advice}, or run `./lab clean` to begin anew.")
+        raise MissingProgramError(
+            f"the database in {settings.home} was made by Postgres {major}, which is not on this machine; {advice}, or run `./lab clean` to begin anew."
+        )
     raise MissingProgramError(f"there is no Postgres server on this machine; {advice}.")
 
 
@@ -54,6 +64,7 @@ def redis_program(settings: Settings) -> Path:
 
     Raises:
         MissingProgramError: there is none.
+
     """
     if settings.redis_server:
         if os.access(settings.redis_server, os.X_OK) and settings.redis_server.is_file():
@@ -66,7 +77,9 @@ def redis_program(settings: Settings) -> Path:
             with suppress(OSError):
                 made_with.write_text(str(program))
             return program
-    raise MissingProgramError(f"there is no Redis server on this machine; {ADVICE.format(debian='redis-server', brew='redis', setting='LAB_REDIS_SERVER')}.")
+    raise MissingProgramError(
+        f"there is no Redis server on this machine; {ADVICE.format(debian='redis-server', brew='redis', setting='LAB_REDIS_SERVER')}."
+    )
 
 
 def postgres_major(folder: Path) -> int | None:

@@ -43,6 +43,7 @@ def describe(command: Sequence[str]) -> Service:
 
     Raises:
         ProcfileError: the words cannot be what the user meant.
+
     """
     if not command:
         raise ProcfileError("`lab exec` wants a command; write for example `./lab exec airflow scheduler`.")
@@ -57,7 +58,7 @@ def describe(command: Sequence[str]) -> Service:
         return _service("worker", "postgres", "redis", "schema", queues=queues, concurrency=concurrency)
     if program == "airflow" and rest[:1] and rest[0] in COMPONENTS:
         return _service(rest[0], "postgres", "schema")
-    if program == "celery" and "flower" in rest or program == "airflow" and rest[:2] == ["celery", "flower"]:
+    if (program == "celery" and "flower" in rest) or (program == "airflow" and rest[:2] == ["celery", "flower"]):
         return _service("flower", "redis")
     import difflib
 
@@ -79,7 +80,8 @@ def _service(
 
 
 def _worker_options(words: Sequence[str]) -> tuple[tuple[str, ...], int]:
-    queues, concurrency = DEFAULT_QUEUES, DEFAULT_CONCURRENCY
+    queues: tuple[str, ...] = DEFAULT_QUEUES
+    concurrency = DEFAULT_CONCURRENCY
     pending = list(words)
     while pending:
         option, equals, value = pending.pop(0).partition("=")
@@ -87,13 +89,17 @@ def _worker_options(words: Sequence[str]) -> tuple[tuple[str, ...], int]:
             continue
         if not equals:
             if not pending:
-                raise ProcfileError(f"{option} of a worker wants a value; write for example `{option} {'4' if option in ('-c', '--concurrency') else 'default'}`.")
+                raise ProcfileError(
+                    f"{option} of a worker wants a value; write for example `{option} {'4' if option in ('-c', '--concurrency') else 'default'}`."
+                )
             value = pending.pop(0)
         if option in ("-q", "--queues"):
             queues = tuple(value.split(","))
             for queue in queues:
                 if not QUEUE.fullmatch(queue):
-                    raise ProcfileError(f"{queue!r} is no queue name in `{option} {value}`; write names of letters, digits, `_`, `-` and `.` with a comma and no space between them.")
+                    raise ProcfileError(
+                        f"{queue!r} is no queue name in `{option} {value}`; write names of letters, digits, `_`, `-` and `.` with a comma and no space between them."
+                    )
         else:
             if not re.fullmatch(r"[1-9][0-9]{0,3}", value):
                 raise ProcfileError(f"`{option} {value}` is no number of pool slots; write a whole number from 1.")

@@ -64,7 +64,7 @@ class Settings(NamedTuple):
     @property
     def client_host(self) -> str:
         """The address at which a client on this machine reaches the lab."""
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.bind, self.bind)
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.bind, self.bind)  # noqa: S104  # nothing is bound here
 
     def url(self, service: str) -> str:
         """Return the `http://` address of `webserver` or `flower`, without a trailing slash."""
@@ -79,6 +79,7 @@ def parse_dotenv(text: str, where: str) -> dict[str, str]:
 
     Raises:
         SettingsError: a line is not `NAME=value`.
+
     """
     values: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
@@ -86,7 +87,9 @@ def parse_dotenv(text: str, where: str) -> dict[str, str]:
             continue
         match = re.fullmatch(r"([A-Za-z_][A-Za-z_0-9]*)=(.*)", line.strip())
         if match is None:
-            raise SettingsError(f"{where} line {number} is not NAME=value: {line.strip()!r}; write it without `export` and without spaces around `=`.")
+            raise SettingsError(
+                f"{where} line {number} is not NAME=value: {line.strip()!r}; write it without `export` and without spaces around `=`."
+            )
         try:
             words = shlex.split(match[2])
         except ValueError as error:
@@ -102,6 +105,7 @@ def load(environ: Mapping[str, str], project: Path = PROJECT) -> Settings:
 
     Raises:
         SettingsError: a setting is unknown or has a value that cannot be used.
+
     """
     dotenv = _read_dotenv(project / ".env")
     merged = {**dotenv, **{name: value for name, value in environ.items() if name.startswith("LAB_")}}

@@ -8,7 +8,7 @@ from typing import Any
 
 from celery_lab.broker import Queue, Worker
 from celery_lab.registry import Record
-from celery_lab.services import COMPONENTS, Service
+from celery_lab.services import COMPONENTS, Service, describe
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,6 @@ class Status:
 def judge(expected: Mapping[str, Service], evidence: Evidence) -> Status:
     """Return the status that the evidence proves; what nobody has confirmed is not ready."""
     services = dict(expected)
-    from celery_lab.services import describe
-
     for name, record in evidence.records.items():
         services.setdefault(name, describe(record.command))
     processes = [_process(name, service, services, evidence) for name, service in services.items()]
@@ -86,12 +84,16 @@ def _process(name: str, service: Service, services: Mapping[str, Service], evide
     record = evidence.records.get(name)
     if record is None:
         return ProcessStatus(name, service.kind, "stopped", None, ready=False, reason="not running", memory_mb=None)
-    if record.state == "running":
-        reason = _unproven(name, service, record, services, evidence) or ""
-    else:
-        reason = record.reason or record.state
+    unproven = _unproven(name, service, record, services, evidence) if record.state == "running" else record.reason or record.state
+    reason = unproven or ""
     return ProcessStatus(
-        name, service.kind, record.state, record.main_pid or record.pid, ready=not reason, reason=reason, memory_mb=evidence.memory.get(name)
+        name,
+        service.kind,
+        record.state,
+        record.main_pid or record.pid,
+        ready=not reason,
+        reason=reason,
+        memory_mb=evidence.memory.get(name),
     )
 
 

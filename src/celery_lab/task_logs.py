@@ -16,7 +16,7 @@ class SharedFolderTaskHandler(FileTaskHandler):
     and what such a server would send is the very file that was read already.
     """
 
-    def _read_from_logs_server(self, ti: Any, worker_log_rel_path: str) -> tuple[list[str], list[Any]]:
+    def _read_from_logs_server(self, ti: Any, worker_log_rel_path: str) -> tuple[list[str], list[Any]]:  # noqa: ARG002  # Airflow calls it so
         return [], []
 
 

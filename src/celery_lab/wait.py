@@ -18,7 +18,7 @@ def wait_until(
     *,
     advice: str = "",
     interval: float = INTERVAL,
-    on_wait: Callable[[str], None] = lambda reason: None,
+    on_wait: Callable[[str], None] = lambda _reason: None,
 ) -> float:
     """Wait until `probe` returns None and return the seconds that took.
 
@@ -27,6 +27,7 @@ def wait_until(
 
     Raises:
         NotReadyError: `timeout` seconds have passed; it names `what` and the last reason.
+
     """
     start = time.monotonic()
     previous = ""
