@@ -17,8 +17,12 @@ PASSWORDS_FILE = "airflow-passwords.json"
 
 
 def of_process(settings: Settings, credentials: Credentials, name: str | None, base: Mapping[str, str]) -> dict[str, str]:
-    """Return `base`, the user's `.env` and the lab's wiring, each stronger than the one before."""
-    variables = {**base, **settings.dotenv, **wiring(settings, credentials)}
+    """Return `base`, the user's `.env` and the lab's wiring, each stronger than the one before.
+
+    The lab's own settings are the other way round (celery_lab.settings), and who needs them reads them there.
+    """
+    dotenv = {variable: value for variable, value in settings.dotenv.items() if not variable.startswith("LAB_")}
+    variables = {**base, **dotenv, **wiring(settings, credentials)}
     # A daemon in a terminal's session would otherwise buffer what it prints.
     variables["PYTHONUNBUFFERED"] = "1"
     variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), variables.get("PATH", os.defpath)])

@@ -58,7 +58,7 @@ def redis(settings: Settings, credentials: Credentials) -> str | None:
         return f"{where}: {error.strerror or error}"
     if b"+PONG" in answer:
         return None
-    return f"{where}: {answer.decode(errors='replace').strip().splitlines()[-1] if answer else 'no answer'}"
+    return f"{where}: {answer.decode(errors='replace').splitlines()[0] if answer else 'no answer'}"
 
 
 def port_taken(host: str, port: int) -> bool:

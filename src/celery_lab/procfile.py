@@ -13,8 +13,9 @@ from celery_lab.errors import ProcfileError
 from celery_lab.services import Service
 from celery_lab.settings import PROJECT
 
-#: What honcho takes for a process (`honcho.environ.PROCFILE_LINE`); it drops any other line silently.
-LINE = re.compile(r"([A-Za-z0-9_-]+):\s*(.+)")
+#: What honcho takes for a process (`honcho.environ.PROCFILE_LINE`), and that has a command; honcho drops
+#: any other line silently.
+LINE = re.compile(r"([A-Za-z0-9_-]+):\s*(\S.*)")
 
 
 class Line(NamedTuple):

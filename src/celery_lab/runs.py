@@ -75,6 +75,24 @@ def start(cluster: Cluster, dag_id: str, conf: Mapping[str, Any]) -> str:
     return cluster.api.trigger(dag_id, conf)
 
 
+def run(cluster: Cluster, dag_id: str, conf: Mapping[str, Any] | None = None, timeout: float = 300) -> Run:
+    """Run `dag_id` and return the run when it has ended, however it ended.
+
+    Raises:
+        UnknownDagError: there is no such DAG.
+        NotReadyError: it has not ended after `timeout` seconds.
+
+    """
+    run_id = start(cluster, dag_id, conf or {})
+
+    def probe() -> str | None:
+        state = cluster.api.run_state(dag_id, run_id)
+        return None if state in FINAL else f"it is {state}"
+
+    wait_until(probe, timeout, f"the end of {dag_id} {run_id}", interval=0.5)
+    return look(cluster, dag_id, run_id)
+
+
 def look(cluster: Cluster, dag_id: str, run_id: str) -> Run:
     """Return the run as it is now."""
     state = cluster.api.run_state(dag_id, run_id)

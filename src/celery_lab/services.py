@@ -85,10 +85,12 @@ def _worker_options(words: Sequence[str]) -> tuple[tuple[str, ...], int]:
     pending = list(words)
     while pending:
         option, equals, value = pending.pop(0).partition("=")
+        if re.match("-[qc].", option):  # `-q` and its value in one word.
+            option, equals, value = option[:2], "=", option[2:] + equals + value
         if option not in ("-q", "--queues", "-c", "--concurrency"):
             continue
         if not equals:
-            if not pending:
+            if not pending or pending[0].startswith("-"):
                 raise ProcfileError(
                     f"{option} of a worker wants a value; write for example `{option} {'4' if option in ('-c', '--concurrency') else 'default'}`."
                 )

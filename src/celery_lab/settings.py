@@ -118,15 +118,15 @@ def load(environ: Mapping[str, str], project: Path = PROJECT) -> Settings:
             raise SettingsError(f"there is no setting {name} (in {'.env' if name in dotenv else 'the environment'}); {hint}")
     offset = int(_number(merged, "LAB_PORT_OFFSET", 0, maximum=65535 - max(BASE_PORTS.values())))
     return Settings(
-        home=_folder(merged, "LAB_HOME", project / ".lab"),
-        dags=_folder(merged, "LAB_DAGS", project / "dags"),
+        home=_path(merged, "LAB_HOME", project, ".lab"),
+        dags=_path(merged, "LAB_DAGS", project, "dags"),
         bind=_address(merged.get("LAB_BIND") or "127.0.0.1"),
         ports=Ports(**{name: port + offset for name, port in BASE_PORTS.items()}),
         start_timeout=_number(merged, "LAB_START_TIMEOUT", 180, minimum=1),
         stop_timeout=_number(merged, "LAB_STOP_TIMEOUT", 60, minimum=1),
-        postgres_bin=_optional_path(merged, "LAB_POSTGRES_BIN"),
-        redis_server=_optional_path(merged, "LAB_REDIS_SERVER"),
-        venv=_folder(merged, "LAB_VENV", project / ".venv"),
+        postgres_bin=_path(merged, "LAB_POSTGRES_BIN", project) if merged.get("LAB_POSTGRES_BIN") else None,
+        redis_server=_path(merged, "LAB_REDIS_SERVER", project) if merged.get("LAB_REDIS_SERVER") else None,
+        venv=_path(merged, "LAB_VENV", project, ".venv"),
         dotenv=dotenv,
     )
 
@@ -150,12 +150,9 @@ def _number(values: Mapping[str, str], name: str, default: int, minimum: int = 0
     return int(text)
 
 
-def _folder(values: Mapping[str, str], name: str, default: Path) -> Path:
-    return Path(os.path.abspath(os.path.expanduser(values.get(name) or default)))
-
-
-def _optional_path(values: Mapping[str, str], name: str) -> Path | None:
-    return _folder(values, name, Path()) if values.get(name) else None
+def _path(values: Mapping[str, str], name: str, project: Path, default: str = "") -> Path:
+    # Relative to the project for all: commands run anywhere, but honcho and with it the launchers there.
+    return Path(os.path.abspath(project / os.path.expanduser(values.get(name) or default)))
 
 
 def _address(text: str) -> str:

@@ -1,0 +1,332 @@
+"""What a running cluster does, seen through the REST API, Redis, Flower, Celery and the process table."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import redis
+
+from celery_lab import probes, runs
+from celery_lab.cluster import Cluster
+from celery_lab.credentials import ADMIN
+from celery_lab.runs import Run, Task
+from celery_lab.settings import PROJECT
+from celery_lab.testing import ThrowawayLab
+from celery_lab.wait import wait_until
+
+NAMES = ["postgres", "redis", "webserver", "scheduler", "dag-processor", "triggerer", "flower", "worker-default", "worker-high-cpu"]
+HEALTH_CHECK = ["celery", "--app", "airflow.providers.celery.executors.celery_executor.app", "inspect", "ping", "-d"]
+
+
+def tasks_of(run: Run, task_id: str) -> list[Task]:
+    return [task for task in run.tasks if task.task_id == task_id]
+
+
+def test_status_shows_nine_ready_processes_and_both_workers_with_their_queues(lab: ThrowawayLab) -> None:
+    status = json.loads(lab.command("status", "--json").stdout)
+
+    assert status["ready"] is True
+    assert [process["name"] for process in status["processes"]] == NAMES
+    assert all(process["state"] == "running" and psutil.pid_exists(process["pid"]) for process in status["processes"])
+    assert all(process["memory_mb"] > 5 for process in status["processes"])
+    assert [(worker["name"], worker["queues"], worker["concurrency"]) for worker in status["workers"]] == [
+        ("worker-default", ["default"], 4),
+        ("worker-high-cpu", ["high_cpu"], 2),
+    ]
+    listeners = {queue["name"]: queue["listeners"] for queue in status["queues"]}
+    assert listeners["default"] == ["worker-default"]
+    assert listeners["high_cpu"] == ["worker-high-cpu"]
+
+
+def test_the_four_parallel_tasks_overlap(lab_cluster: Cluster) -> None:
+    run = runs.run(lab_cluster, "parallel_tasks")
+
+    assert run.state == "success"
+    assert sorted(task.task_id for task in run.tasks) == ["a", "b", "c", "d"]
+    assert max(task.start or "" for task in run.tasks) < min(task.end or "" for task in run.tasks)
+    assert {task.worker for task in run.tasks} == {"worker-default"}
+
+
+def test_a_task_runs_only_on_a_worker_of_its_queue(lab: ThrowawayLab) -> None:
+    run = json.loads(lab.command("run", "queue_routing", "--json").stdout)
+
+    assert run["state"] == "success"
+    assert {(task["task_id"], task["queue"], task["worker"]) for task in run["tasks"]} == {
+        ("prepare", "default", "worker-default"),
+        ("compute", "high_cpu", "worker-high-cpu"),
+        ("report", "default", "worker-default"),
+    }
+
+
+def test_fan_out_runs_as_many_tasks_of_the_length_that_was_asked_for(lab: ThrowawayLab) -> None:
+    run = json.loads(lab.command("run", "fan_out", "--conf", '{"tasks": 7, "seconds": 0.2}', "--json").stdout)
+
+    work = [task for task in run["tasks"] if task["task_id"] == "work"]
+    assert run["state"] == "success"
+    assert sorted(task["map_index"] for task in work) == list(range(7))
+    assert all(task["queued"] <= task["start"] <= task["end"] for task in work)
+
+
+def test_deferred_waits_take_no_worker_slot(lab_cluster: Cluster) -> None:
+    run_id = runs.start(lab_cluster, "deferred_wait", {})
+
+    slots = sum(worker.concurrency for worker in lab_cluster.status(details=False).workers)
+
+    def more_than_slots() -> str | None:
+        states = [task.state for task in runs.look(lab_cluster, "deferred_wait", run_id).tasks]
+        return None if states.count("deferred") > slots else f"the states are {states}"
+
+    wait_until(more_than_slots, 60, "more waiting tasks than slots")
+
+    def ended() -> str | None:
+        return None if lab_cluster.api.run_state("deferred_wait", run_id) == "success" else "it goes on"
+
+    wait_until(ended, 60, "deferred_wait")
+
+
+def test_a_failed_run_is_shown_with_its_tasks_and_exits_with_1(lab: ThrowawayLab) -> None:
+    done = lab.command("run", "fails", check=False)
+
+    assert done.returncode == 1
+    assert "fail" in done.stdout
+    assert "failed" in done.stdout
+    assert "worker-default" in done.stdout
+
+
+def test_a_dag_that_does_not_exist_is_named_with_those_that_do(lab: ThrowawayLab) -> None:
+    done = lab.command("run", "paralel_tasks", check=False)
+
+    assert done.returncode == 17
+    assert done.stderr.strip().endswith("did you mean 'parallel_tasks'?")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_parameter_out_of_range_is_refused_in_one_sentence(lab: ThrowawayLab) -> None:
+    done = lab.command("run", "fan_out", "--conf", '{"tasks": 0}', check=False)
+
+    assert done.returncode == 1
+    assert "tasks" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+class TestIdentity:
+    def test_airflow_celery_flower_and_the_process_list_use_one_name(self, lab: ThrowawayLab) -> None:
+        cluster = lab.cluster
+        run = runs.run(cluster, "queue_routing")
+        rest = {task.worker for task in run.tasks}
+        celery = set(cluster.broker.celery.control.inspect(timeout=2).ping() or {})
+        titles = {" ".join(psutil.Process(cluster.records[name].main_pid).cmdline()) for name in rest if name}
+        flower = flower_workers(cluster)
+
+        assert rest == {"worker-default", "worker-high-cpu"}
+        assert celery == set(flower) == {f"celery@{name}" for name in rest}
+        assert {title.split()[1].split(":")[0] for title in titles} == celery
+
+    def test_airflows_worker_commands_take_these_names(self, lab: ThrowawayLab) -> None:
+        workers = json.loads(lab.command("airflow", "celery", "list-workers", "-o", "json").stdout)
+        assert {(worker["worker_name"], *worker["queues"]) for worker in workers} == {
+            ("celery@worker-default", "default"),
+            ("celery@worker-high-cpu", "high_cpu"),
+        }
+
+        lab.command("airflow", "celery", "add-queue", "-H", "celery@worker-default", "-q", "extra")
+        wait_until(lambda: None if "extra" in queues(lab.cluster) else "no listener", 10, "the queue `extra`")
+        lab.command("airflow", "celery", "remove-queue", "-H", "celery@worker-default", "-q", "extra")
+        wait_until(lambda: "still a listener" if "extra" in queues(lab.cluster) else None, 10, "the end of `extra`")
+
+    def test_the_health_checks_of_the_official_compose_file_pass(self, lab: ThrowawayLab) -> None:
+        lab.command("airflow", "jobs", "check", "--job-type", "SchedulerJob", "--hostname", "scheduler")
+        lab.command("airflow", "jobs", "check", "--job-type", "TriggererJob", "--hostname", "triggerer")
+        lab.command(*HEALTH_CHECK, "celery@worker-default")
+        assert lab.command(*HEALTH_CHECK, "celery@no-such-worker", check=False).returncode != 0
+
+
+def queues(cluster: Cluster) -> set[str]:
+    return {queue for worker in cluster.status(details=False).workers for queue in worker.queues}
+
+
+class TestLogs:
+    def test_the_log_of_a_running_task_is_read_without_an_error_about_its_worker(self, lab_cluster: Cluster) -> None:
+        run_id = runs.start(lab_cluster, "worker_loss", {"seconds": 5})
+
+        def log() -> str:
+            return json.dumps(lab_cluster.api.log("worker_loss", run_id, "count", 1))
+
+        def running() -> str | None:
+            state = lab_cluster.api.task_instances("worker_loss", run_id)[0]["state"]
+            return None if state == "running" else f"the task is {state}"
+
+        wait_until(running, 30, "the task")
+        wait_until(lambda: None if "try 1, second 1" in log() else "not yet written", 30, "a line of the running task")
+        assert lab_cluster.api.run_state("worker_loss", run_id) == "running"
+        assert "Could not read" not in log()
+        wait_until(lambda: None if lab_cluster.api.run_state("worker_loss", run_id) == "success" else "running", 30, "the run")
+        assert "try 1, second 4" in log()
+        assert "Could not read" not in log()
+
+
+class TestFlower:
+    def test_flower_shows_both_workers_online_with_their_queues(self, lab_cluster: Cluster) -> None:
+        assert flower_workers(lab_cluster) == {"celery@worker-default": ["default"], "celery@worker-high-cpu": ["high_cpu"]}
+
+    def test_flower_shows_a_task_under_its_dag_and_task_name(self, lab_cluster: Cluster) -> None:
+        run = runs.run(lab_cluster, "fan_out", {"tasks": 2, "seconds": 0})
+
+        def names() -> set[tuple[str, str]]:
+            return {(task["name"], task["worker"]) for task in flower_tasks(lab_cluster) if run.run_id in task["args"]}
+
+        wanted = {(name, "celery@worker-default") for name in ("fan_out.items", "fan_out.work[0]", "fan_out.work[1]")}
+        wait_until(lambda: None if names() == wanted else f"it shows {names()}", 10, "Flower's list of tasks")
+
+    def test_no_tasks_token_reaches_flower(self, lab_cluster: Cluster) -> None:
+        runs.run(lab_cluster, "fan_out", {"tasks": 1, "seconds": 0})
+        address = f"{lab_cluster.settings.url('flower')}/api/tasks"
+        tasks = httpx.get(address, auth=(ADMIN, lab_cluster.credentials.admin_password)).text
+
+        assert "fan_out.work[0]" in tasks
+        assert "token" not in tasks
+
+
+def flower_workers(cluster: Cluster) -> dict[str, list[str]]:
+    """Return the queues of each worker that Flower shows as it asks them now."""
+    address = f"{cluster.settings.url('flower')}/api/workers"
+    answer = httpx.get(address, params={"refresh": 1}, auth=(ADMIN, cluster.credentials.admin_password), timeout=10)
+    return {node: [queue["name"] for queue in worker["active_queues"]] for node, worker in answer.raise_for_status().json().items()}
+
+
+def flower_tasks(cluster: Cluster) -> list[dict[str, str]]:
+    """Return the rows of Flower's page of tasks, as its own JavaScript asks for them."""
+    query: dict[str, str | int] = {
+        "draw": 1,
+        "start": 0,
+        "length": 500,
+        "search[value]": "",
+        "order[0][column]": 0,
+        "order[0][dir]": "desc",
+        "columns[0][data]": "received",
+    }
+    address = f"{cluster.settings.url('flower')}/tasks/datatable"
+    answer = httpx.get(address, params=query, auth=(ADMIN, cluster.credentials.admin_password))
+    return list(answer.raise_for_status().json()["data"])
+
+
+class TestDagFiles:
+    def test_a_new_and_a_changed_dag_are_live_within_10_seconds(self, lab_cluster: Cluster, lab_dags: Path) -> None:
+        file = lab_dags / "fresh.py"
+
+        def live(description: str) -> str | None:
+            found = {dag["dag_id"]: dag["description"] for dag in lab_cluster.api.pages("/dags", "dags")}
+            return None if found.get("fresh") == description else f"Airflow knows it as {found.get('fresh')!r}"
+
+        for description in ("first", "second"):
+            file.write_text(f"from airflow.sdk import DAG\ndag = DAG('fresh', schedule=None, description={description!r})\n")
+            wait_until(lambda d=description: live(d), 10, f"the {description} version")  # type: ignore[misc]  # bound at once
+        file.unlink()
+
+    def test_a_broken_dag_file_is_named_and_the_others_go_on(self, lab: ThrowawayLab, lab_dags: Path) -> None:
+        file = lab_dags / "broken.py"
+        file.write_text("from airflow.sdk import dag\nimport no_such_module\n")
+
+        def named() -> str | None:
+            warnings = json.loads(lab.command("status", "--json").stdout)["warnings"]
+            return None if any("broken.py" in line and "no_such_module" in line for line in warnings) else f"{warnings}"
+
+        wait_until(named, 20, "the warning")
+        assert runs.run(lab.cluster, "fan_out", {"tasks": 1, "seconds": 0}).state == "success"
+        file.unlink()
+        wait_until(lambda: None if not lab.cluster.api.import_errors() else "still there", 30, "the end of the warning")
+
+
+def test_status_warns_of_tasks_on_a_queue_that_no_worker_listens_to(lab: ThrowawayLab) -> None:
+    run_id = runs.start(lab.cluster, "nobody_listens", {})
+
+    def warned() -> str | None:
+        status = json.loads(lab.command("status", "--json").stdout)
+        queue = next((queue for queue in status["queues"] if queue["name"] == "nowhere"), None)
+        if queue == {"name": "nowhere", "waiting": 1, "listeners": []} and any("'nowhere'" in line for line in status["warnings"]):
+            return None
+        return f"{queue} {status['warnings']}"
+
+    wait_until(warned, 20, "the warning")
+    lab.command("airflow", "celery", "add-queue", "-H", "celery@worker-default", "-q", "nowhere")
+    wait_until(lambda: None if lab.cluster.api.run_state("nobody_listens", run_id) == "success" else "waiting", 30, "the run")
+    lab.command("airflow", "celery", "remove-queue", "-H", "celery@worker-default", "-q", "nowhere")
+
+
+class TestSecurity:
+    def test_every_listener_is_on_loopback(self, lab: ThrowawayLab) -> None:
+        listening = {
+            (process.name(), connection.laddr.ip)
+            for process in processes(lab)
+            for connection in process.net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        assert len(listening) >= 4
+        assert {address for _, address in listening} == {"127.0.0.1"}
+
+    def test_servers_refuse_a_client_without_the_password(self, lab_cluster: Cluster) -> None:
+        settings = lab_cluster.settings
+        wrong = lab_cluster.credentials._replace(postgres_password="wrong", redis_password="wrong")
+
+        with pytest.raises(redis.AuthenticationError):
+            redis.Redis(port=settings.ports.redis).ping()
+        assert "WRONGPASS" in (probes.redis(settings, wrong) or "")
+        assert "authentication failed" in (probes.postgres(settings, wrong) or "")
+        assert httpx.get(f"{settings.url('flower')}/api/workers").status_code == 401
+        assert httpx.get(f"{settings.url('flower')}/").status_code == 401
+        assert httpx.get(f"{settings.url('webserver')}/api/v2/dags").status_code == 401
+        assert httpx.post(f"{settings.url('webserver')}/auth/token", json={"username": ADMIN, "password": "wrong"}).status_code == 401
+
+    def test_no_secret_stands_in_an_argument_a_log_or_a_readable_file(self, lab: ThrowawayLab) -> None:
+        runs.run(lab.cluster, "queue_routing")
+        secrets = [value.encode() for value in lab.cluster.credentials]
+        arguments = " ".join(info for process in processes(lab) for info in process.cmdline()).encode()
+        assert not [secret for secret in secrets if secret in arguments]
+
+        logs = [lab.log, *(lab.cluster.settings.home / "logs").rglob("*.log")]
+        assert len(logs) > 3
+        assert not [(path, secret) for path in logs for secret in secrets if secret in path.read_bytes()]
+
+        holders = [
+            path
+            for path in lab.cluster.settings.home.rglob("*")
+            if path.is_file() and "postgres" not in path.parts and any(secret in path.read_bytes() for secret in secrets)
+        ]
+        assert {path.name for path in holders} == {"secrets.json", "airflow-passwords.json", "redis.conf"}
+        assert {path.stat().st_mode & 0o777 for path in holders} == {0o600}
+
+    def test_git_ignores_all_state(self) -> None:
+        if not (PROJECT / ".git").exists():
+            pytest.skip("not a git checkout")
+        ignored = subprocess.run(
+            ["git", "check-ignore", ".lab/secrets.json", ".env", ".venv/x"], cwd=PROJECT, capture_output=True, text=True, check=False
+        )
+        assert ignored.stdout.split() == [".lab/secrets.json", ".env", ".venv/x"]
+
+
+def processes(lab: ThrowawayLab) -> list[psutil.Process]:
+    """Return the lab's processes, without tasks that end just now."""
+    return [process for process in map(psutil.Process, lab.look()) if process.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_second_up_of_the_same_lab_is_refused_and_the_first_goes_on(lab: ThrowawayLab) -> None:
+    done = lab.command("up", check=False)
+
+    assert done.returncode == 15
+    assert "runs already" in done.stderr
+    assert lab.cluster.status(details=False).ready
+
+
+def test_a_second_lab_on_the_same_ports_is_told_who_has_them(lab: ThrowawayLab) -> None:
+    home = lab.home / "second"
+    environ = {**lab.environ, "LAB_HOME": str(home)}
+    done = subprocess.run([PROJECT / "lab", "up"], env=environ, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 12
+    assert f"port {lab.cluster.settings.ports.postgres}, for postgres, is taken by postgres (pid" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,114 @@
+"""However a lab ends, nothing of it is left; and what it did is still there when it starts again."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from celery_lab import runs
+from celery_lab.cluster import Cluster
+from celery_lab.testing import ThrowawayLab, throwaway_lab
+from celery_lab.wait import wait_until
+
+
+@pytest.fixture(scope="module")
+def ending_lab(lab_dags: Path) -> Iterator[ThrowawayLab]:
+    """A lab that each test starts and ends; its state stays."""
+    with throwaway_lab(lab_dags) as lab:
+        yield lab
+
+
+def start_a_task_that_escapes(lab: ThrowawayLab) -> str:
+    """Run a task with children in a process group and in a session of their own, and return its run's id."""
+    run_id = runs.start(lab.cluster, "own_process_group", {"seconds": 20})
+
+    def escaped() -> str | None:
+        sleeping = [process for process in map(psutil.Process, lab.look()) if process.name() == "sleep"]
+        return None if len(sleeping) == 2 else f"{len(sleeping)} of 2 children run"
+
+    wait_until(escaped, 30, "the task's children")
+    return run_id
+
+
+def honcho(lab: ThrowawayLab) -> psutil.Process:
+    assert lab.process is not None
+    return next(child for child in psutil.Process(lab.process.pid).children() if "honcho" in child.cmdline())
+
+
+def shut_down_cleanly(lab: ThrowawayLab) -> bool:
+    """Return whether Postgres says so: it writes this line when it starts after a clean end, and another one otherwise."""
+    lines = [line for line in lab.log.read_text().splitlines() if "database system was" in line]
+    return "database system was shut down" in lines[-1]
+
+
+def assert_the_run_goes_on(cluster: Cluster, run_id: str) -> None:
+    def ended() -> str | None:
+        run = runs.look(cluster, "own_process_group", run_id)
+        return None if run.state == "success" else f"{run}"
+
+    wait_until(ended, 90, "the interrupted run")
+    assert all(task.try_number > 1 for task in runs.look(cluster, "own_process_group", run_id).tasks)
+
+
+def test_ctrl_c_sigterm_and_sigkill_leave_no_process_and_lose_no_run(ending_lab: ThrowawayLab) -> None:
+    lab = ending_lab
+    lab.up()
+    credentials = lab.cluster.credentials
+    finished = runs.run(lab.cluster, "fan_out", {"tasks": 1, "seconds": 0})
+    interrupted = start_a_task_that_escapes(lab)
+
+    assert lab.stop(signal.SIGINT) == 130
+    lab.up()
+
+    assert shut_down_cleanly(lab)
+    assert lab.cluster.api.run_state("fan_out", finished.run_id) == "success"
+    assert Cluster.open(lab.environ).credentials == credentials
+    assert finished.run_id in flower_history(lab.cluster)
+    assert_the_run_goes_on(lab.cluster, interrupted)
+
+    interrupted = start_a_task_that_escapes(lab)
+    assert lab.stop(signal.SIGTERM) == 143
+    lab.up()
+
+    assert shut_down_cleanly(lab)
+    assert_the_run_goes_on(lab.cluster, interrupted)
+
+    interrupted = start_a_task_that_escapes(lab)
+    honcho(lab).kill()
+    assert lab.process is not None
+    lab.process.wait(timeout=10)
+    lab.wait_until_gone()
+    lab.up()
+
+    assert_the_run_goes_on(lab.cluster, interrupted)
+    assert finished.run_id in flower_history(lab.cluster)
+
+    lab.look()
+    os.kill(lab.process.pid, signal.SIGKILL)
+    lab.process.wait()
+    lab.wait_until_gone()
+
+
+def flower_history(cluster: Cluster) -> str:
+    import httpx
+
+    from celery_lab.credentials import ADMIN
+
+    return httpx.get(f"{cluster.settings.url('flower')}/api/tasks", auth=(ADMIN, cluster.credentials.admin_password)).text
+
+
+@pytest.mark.parametrize("moment", ["making the database", "migrating the database schema"])
+def test_ctrl_c_during_the_first_start_leaves_nothing_and_the_next_start_works(moment: str) -> None:
+    with throwaway_lab() as lab:
+        lab.up(wait=False)
+        wait_until(lambda: None if moment in lab.tail(200) else "not yet", 30, f"`{moment}` in the log", interval=0.01)
+        lab.stop(signal.SIGINT)
+
+        lab.up()
+        lab.stop(signal.SIGINT)
+        assert shut_down_cleanly(lab)
