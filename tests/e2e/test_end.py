@@ -25,11 +25,12 @@ def ending_lab(lab_dags: Path) -> Iterator[ThrowawayLab]:
 
 def start_a_task_that_escapes(lab: ThrowawayLab) -> str:
     """Run a task with children in a process group and in a session of their own, and return its run's id."""
-    run_id = runs.start(lab.cluster, "own_process_group", {"seconds": 20})
+    run_id = runs.start(lab.cluster, "own_process_group", {"seconds": 8})
 
     def escaped() -> str | None:
+        states = [task.state for task in runs.look(lab.cluster, "own_process_group", run_id).tasks]
         sleeping = [process for process in map(psutil.Process, lab.look()) if process.name() == "sleep"]
-        return None if len(sleeping) == 2 else f"{len(sleeping)} of 2 children run"
+        return None if states == ["running"] and len(sleeping) >= 2 else f"the task is {states}, {len(sleeping)} of 2 children run"
 
     wait_until(escaped, 30, "the task's children")
     return run_id

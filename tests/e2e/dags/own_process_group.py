@@ -13,10 +13,9 @@ from airflow.sdk import Param, dag, get_current_context, task
 def own_process_group() -> None:
     @task(retries=5, retry_delay=1)
     def escape() -> None:
-        seconds = str(get_current_context()["params"]["seconds"])
-        subprocess.Popen(["sleep", f"{seconds}.25"], preexec_fn=os.setpgrp)  # noqa: PLW1509  # no threads here; process_group= came with Python 3.11
-        subprocess.Popen(["sleep", f"{seconds}.5"], start_new_session=True)
-        time.sleep(float(seconds))
+        subprocess.Popen(["sleep", "60"], preexec_fn=os.setpgrp)  # noqa: PLW1509  # no threads here; process_group= came with Python 3.11
+        subprocess.Popen(["sleep", "60"], start_new_session=True)
+        time.sleep(get_current_context()["params"]["seconds"])
 
     escape()
 
