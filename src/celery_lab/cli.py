@@ -7,17 +7,21 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.live import Live
 
-from celery_lab import credentials, display, doctor, preflight, procfile, registry, runs, settings
+from celery_lab import credentials, display, doctor, faults, preflight, procfile, registry, runs, settings, supervisor
 from celery_lab.cluster import Cluster
 from celery_lab.credentials import ADMIN
 from celery_lab.errors import AlreadyRunningError, LabError, NotReadyError, NotRunningError
+from celery_lab.services import Service
 from celery_lab.settings import PROJECT
 from celery_lab.status import Status
+from celery_lab.wait import wait_until
 
 app = typer.Typer(
     name="lab",
@@ -35,6 +39,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 PATIENCE = 10
 #: More processes of one kind than a machine can bear; a bound for slips of the finger.
 MOST = 99
+
+Name = Annotated[str, typer.Argument(help="A process, as `lab status` names it.")]
+Names = Annotated[list[str], typer.Argument(help="Processes, as `lab status` names them.")]
 
 #: Airflow commands that do not look into the database.
 OFFLINE = {"version", "config", "info", "cheat-sheet", "plugins", "providers", "--help", "-h"}
@@ -59,16 +66,150 @@ def main(arguments: list[str]) -> int:
 
 @app.command()
 def up(
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="In the background, under supervisord; return when ready.")] = False,
     scale: Annotated[list[str] | None, typer.Option("--scale", "-c", metavar="NAME=N", help="Run a line of the Procfile N times.")] = None,
-) -> NoReturn:
-    """Run the whole cluster in the foreground, until Ctrl-C."""
+) -> None:
+    """Run the whole cluster: in the foreground until Ctrl-C, or in the background."""
     config = settings.load(os.environ)
     counts = dict(_count(item) for part in scale or [] for item in part.split(","))
-    expected = procfile.expected(procfile.read(), counts)
+    lines = procfile.read()
+    expected = procfile.expected(lines, counts)
     credentials.load_or_create(config.home)
+    if detach:
+        _up_in_background(supervisor.wanted(lines, counts), expected)
+        return
     preflight.check(config, expected)
     arguments = ["-c", ",".join(f"{name}={number}" for name, number in counts.items())] if counts else []
     os.execv(sys.executable, [sys.executable, "-m", "celery_lab", "foreground", *arguments])
+
+
+@app.command()
+def down(
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", "-t", help="Seconds for running tasks to end (default: LAB_STOP_TIMEOUT).")
+    ] = None,
+) -> None:
+    """Stop the cluster in the background: workers finish their tasks, Postgres and Redis end last."""
+    with Cluster.open() as cluster:
+        if not cluster.supervisor.running:
+            if cluster.records:
+                raise LabError(f"the lab in {cluster.settings.home} runs in the foreground; press Ctrl-C there.")
+            print(f"lab: the lab in {cluster.settings.home} is not running")
+            return
+        services = supervisor.services(cluster.supervisor.programs)
+        servers = [name for name, service in services.items() if service.stops_last]
+        for names in ([name for name in services if name not in servers], servers):
+            for late in cluster.supervisor.stop(names, _progress("stopping"), timeout):
+                faults.kill(cluster, late)
+                _say(f"lab: {late} had to be killed")
+        cluster.supervisor.shut_down()
+        _say(f"lab: stopped; its state is kept in {cluster.settings.home}")
+
+
+@app.command()
+def start(names: Names) -> None:
+    """Start processes of the running cluster, and wait until they are ready."""
+    with Cluster.open() as cluster:
+        _known(cluster, names)
+        cluster.supervisor.launch(names)
+        _wait_for(cluster, names)
+
+
+@app.command()
+def stop(names: Names) -> None:
+    """Stop processes of the running cluster; a worker finishes its tasks first."""
+    with Cluster.open() as cluster:
+        _known(cluster, names)
+        cluster.supervisor.stop(names, _progress("stopping"))
+        _say(f"lab: stopped {', '.join(names)}")
+
+
+@app.command()
+def restart(names: Names) -> None:
+    """Stop processes of the running cluster, start them again, and wait until they are ready."""
+    with Cluster.open() as cluster:
+        _known(cluster, names)
+        cluster.supervisor.stop(names, _progress("stopping"))
+        cluster.supervisor.launch(names)
+        _wait_for(cluster, names)
+
+
+@app.command()
+def logs(
+    name: Annotated[str | None, typer.Argument(help="A process (default: all).")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on, until Ctrl-C.")] = False,
+    tail: Annotated[int, typer.Option("--tail", "-n", min=0, help="Lines to begin with.")] = 20,
+) -> None:
+    """Show what processes of the background cluster have printed."""
+    with Cluster.open() as cluster:
+        known = [path.stem for path in sorted(cluster.supervisor.logs.glob("*.log"))]
+        if name is not None and name not in known:
+            raise NotRunningError(f"there is no log of {name!r} in {cluster.supervisor.logs}; there is: {', '.join(known) or 'none yet'}.")
+        _show_logs(cluster, [name] if name else known, tail, follow=follow)
+
+
+@app.command()
+def apply() -> None:
+    """Bring an edited Procfile about in the running cluster, touching only what differs."""
+    with Cluster.open() as cluster:
+        _apply(cluster, supervisor.wanted(procfile.read()))
+
+
+@app.command(name="scale")
+def scale_command(
+    counts: Annotated[list[str], typer.Argument(metavar="NAME=N...", help="A line of the Procfile, and how many times it shall run.")],
+) -> None:
+    """Run a line of the Procfile N times, until `apply` or `down`."""
+    with Cluster.open() as cluster:
+        lines = procfile.read()
+        _require_supervisor(cluster)
+        target = cluster.supervisor.programs
+        for name, number in map(_count, counts):
+            target = supervisor.scaled(target, lines, name, number)
+        _apply(cluster, target)
+
+
+@app.command()
+def kill(name: Name) -> None:
+    """Kill a process with all that descends from it, at one moment, as a lost machine."""
+    with Cluster.open() as cluster:
+        _say(f"lab: killed {name}: {faults.kill(cluster, name)} processes")
+
+
+@app.command()
+def pause(name: Name) -> None:
+    """Stop a process in its tracks, as a hung machine."""
+    with Cluster.open() as cluster:
+        _say(f"lab: paused {name}: {faults.pause(cluster, name)} processes; `./lab resume {name}` lets it go on")
+
+
+@app.command()
+def resume(name: Name) -> None:
+    """Let a paused process go on."""
+    with Cluster.open() as cluster:
+        _say(f"lab: resumed {name}: {faults.resume(cluster, name)} processes")
+
+
+@app.command()
+def export() -> None:
+    """Write supervisord.conf anew from the Procfile, as `honcho export` does."""
+    procfile.read()
+    command = [
+        sys.executable,
+        "-m",
+        "honcho",
+        "export",
+        "-a",
+        "supervisord",
+        "-t",
+        "config/supervisord",
+        "-l",
+        "%(here)s/.lab",
+        "supervisord",
+        ".",
+    ]
+    os.chdir(PROJECT)
+    os.execv(sys.executable, command)
 
 
 @app.command()
@@ -193,7 +334,7 @@ def clean(
     print(f"lab: deleted {config.home}")
 
 
-def _welcome(cluster: Cluster, seconds: float | None) -> str:
+def _welcome(cluster: Cluster, seconds: float | None, last: str = "Ctrl-C") -> str:
     config = cluster.settings
     took = f" after {seconds:.1f} s" if seconds is not None else ""
     return "\n".join(
@@ -201,9 +342,114 @@ def _welcome(cluster: Cluster, seconds: float | None) -> str:
             f"lab: ready{took}: {len(cluster.records)} processes",
             f"lab:   Airflow   {config.url('webserver')}   user {ADMIN}, password: ./lab password",
             f"lab:   Flower    {config.url('flower')}   the same user and password",
-            "lab:   next      ./lab run parallel_tasks      ./lab status      Ctrl-C stops all",
+            f"lab:   next      ./lab run parallel_tasks      ./lab status      {last} stops all",
         ]
     )
+
+
+def _up_in_background(programs: supervisor.Programs, expected: dict[str, Service]) -> None:
+    with Cluster.open() as cluster:
+        begin = time.monotonic()
+        states = cluster.supervisor.states()
+        if states:
+            if supervisor.plan(cluster.supervisor.programs, programs):
+                _say("lab: runs already, with other processes than the Procfile names: `./lab apply` brings it about")
+            cluster.supervisor.launch(name for name, process in states.items() if process.state in {"STOPPED", "EXITED", "FATAL"})
+            expected = supervisor.services(cluster.supervisor.programs)
+        else:
+            preflight.check(cluster.settings, expected)
+            cluster.supervisor.start(programs, os.environ)
+        _wait_for(cluster, list(expected))
+        _say(_welcome(cluster, time.monotonic() - begin, last="./lab down"))
+
+
+def _wait_for(cluster: Cluster, names: list[str]) -> None:
+    """Wait until `names` are ready; show the end of the log of what is not.
+
+    Raises:
+        NotReadyError: one of them failed, or it took longer than LAB_START_TIMEOUT.
+
+    """
+    progress = _progress("waiting for")
+
+    def probe() -> str | None:
+        late = [process for process in cluster.status(details=False).processes if process.name in names and not process.ready]
+        failed = [process.name for process in late if cluster.supervisor.states()[process.name].state == "FATAL"]
+        if failed:
+            raise NotReadyError(
+                f"{failed[0]} cannot start; the end of its log stands above, all of it in {cluster.supervisor.log(failed[0])}."
+            )
+        return "; ".join(f"{process.name}: {process.reason}" for process in late) or None
+
+    try:
+        wait_until(probe, cluster.settings.start_timeout, "the cluster", interval=0.5, on_wait=progress)
+    except NotReadyError:
+        for process in cluster.status(details=False).not_ready:
+            if process.name in names:
+                _say("\n".join(f"{process.name} | {line}" for line in cluster.supervisor.tail(process.name, 10)))
+        raise
+
+
+def _apply(cluster: Cluster, target: supervisor.Programs) -> None:
+    _require_supervisor(cluster)
+    plan = supervisor.plan(cluster.supervisor.programs, target)
+    for sign, names in (("+", plan.added), ("~", plan.changed), ("-", plan.removed)):
+        for name in names:
+            _say(f"{sign} {name}" + (f"  {target[name]}" if name in target else ""))
+    if not plan:
+        _say("lab: nothing to do: what runs is what is wanted")
+        return
+    cluster.supervisor.apply(target, _progress("stopping"))
+    _wait_for(cluster, [*plan.added, *plan.changed])
+    _say(f"lab: added {len(plan.added)}, changed {len(plan.changed)}, removed {len(plan.removed)}; all others were left alone")
+
+
+def _require_supervisor(cluster: Cluster) -> None:
+    if not cluster.supervisor.running:
+        raise NotRunningError(f"the lab in {cluster.settings.home} does not run in the background; start it with `./lab up -d`.")
+
+
+def _known(cluster: Cluster, names: list[str]) -> None:
+    _require_supervisor(cluster)
+    programs = cluster.supervisor.programs
+    if unknown := [name for name in names if name not in programs]:
+        raise NotRunningError(f"there is no process {unknown[0]!r} in the lab in {cluster.settings.home}; there is: {', '.join(programs)}.")
+
+
+def _progress(doing: str) -> Callable[[str], None]:
+    """Return a function that shows what is being waited for: always on a terminal, else every few seconds."""
+    start = shown = time.monotonic()
+
+    def show(reason: str) -> None:
+        nonlocal shown
+        if time.monotonic() - shown > PATIENCE:
+            shown = time.monotonic()
+            _say(f"lab: still {doing} after {shown - start:.0f} s: {reason}")
+
+    return show
+
+
+def _show_logs(cluster: Cluster, names: list[str], tail: int, *, follow: bool) -> None:
+    width = max(map(len, names), default=0)
+
+    def show(name: str, lines: Iterable[str]) -> None:
+        for line in lines:
+            print(f"{name:{width}} | {line}" if len(names) > 1 else line, flush=True)
+
+    for name in names:
+        show(name, cluster.supervisor.tail(name, tail))
+    if not follow:
+        return
+    files = {name: cluster.supervisor.log(name).open(errors="replace") for name in names}
+    for file in files.values():
+        file.seek(0, os.SEEK_END)
+    with suppress(KeyboardInterrupt):
+        while True:
+            for name, file in files.items():
+                show(name, (line.rstrip("\n") for line in file.readlines()))
+                if os.fstat(file.fileno()).st_ino != cluster.supervisor.log(name).stat().st_ino:  # It was rotated.
+                    files[name] = cluster.supervisor.log(name).open(errors="replace")
+            time.sleep(0.2)
 
 
 def _watch(cluster: Cluster, now: Status) -> NoReturn:

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import psutil
 
-from celery_lab import credentials, environment, identity, probes, procfile, registry, settings, status
+from celery_lab import credentials, environment, identity, probes, procfile, registry, settings, status, supervisor
 from celery_lab.airflow_api import AirflowApi
 from celery_lab.broker import Broker, Queue, Worker
 from celery_lab.credentials import ADMIN, Credentials
@@ -23,6 +23,7 @@ from celery_lab.registry import Record
 from celery_lab.services import Service, describe
 from celery_lab.settings import Settings
 from celery_lab.status import Evidence, Status
+from celery_lab.supervisor import Supervised, Supervisor
 from celery_lab.wait import wait_until
 
 
@@ -66,6 +67,11 @@ class Cluster:
         """Redis, as Celery uses it."""
         return Broker(self.settings, self.credentials)
 
+    @cached_property
+    def supervisor(self) -> Supervisor:
+        """supervisord, which runs the lab in the background."""
+        return Supervisor(self.settings)
+
     @property
     def records(self) -> dict[str, Record]:
         """The running processes."""
@@ -91,8 +97,10 @@ class Cluster:
         Without `details` the memory and the DAG files that cannot be read are left out, which cost most.
         """
         records = self.records
+        supervised = self.supervisor.states()
+        programs = self.supervisor.programs if supervised else {}
         if expected is None:
-            expected = procfile.expected(procfile.read())
+            expected = supervisor.services(programs) if supervised else procfile.expected(procfile.read())
         with ThreadPoolExecutor(max_workers=6) as pool:
             postgres = pool.submit(probes.postgres, self.settings, self.credentials)
             redis = pool.submit(probes.redis, self.settings, self.credentials)
@@ -114,6 +122,9 @@ class Cluster:
                     flower=flower.result(),
                     import_errors=self._import_errors() if details and not isinstance(report, str) else [],
                     memory=memory.result(),
+                    failures=self._failures(supervised, records),
+                    paused=_paused(records),
+                    procfile_differs=bool(supervised) and _procfile_differs(programs),
                     heartbeats={} if isinstance(report, str) else _heartbeats(report),
                 ),
             )
@@ -197,10 +208,34 @@ class Cluster:
         except (httpx.HTTPError, ValueError) as error:
             return f"Flower does not answer: {error}"
 
+    def _failures(self, supervised: Mapping[str, Supervised], records: Mapping[str, Record]) -> dict[str, str]:
+        """Return the last words of processes that supervisord has given up on, or tries again later."""
+        return {
+            name: f"ended with status {process.exit_status} again and again ({process.state}); its last words: "
+            + " | ".join(self.supervisor.tail(name, 2))
+            for name, process in supervised.items()
+            if process.state in {"FATAL", "BACKOFF"} and name not in records
+        }
+
     def _import_errors(self) -> list[dict[str, Any]]:
         with suppress(LabError, NotReadyError, httpx.HTTPError):
             return self.api.import_errors()
         return []
+
+
+def _procfile_differs(programs: Mapping[str, str]) -> bool:
+    with suppress(LabError):
+        return bool(supervisor.plan(programs, supervisor.wanted(procfile.read())))
+    return True
+
+
+def _paused(records: Mapping[str, Record]) -> list[str]:
+    paused = []
+    for name, record in records.items():
+        with suppress(psutil.Error):
+            if record.main_pid and psutil.Process(record.main_pid).status() == psutil.STATUS_STOPPED:
+                paused.append(name)
+    return paused
 
 
 def _heartbeats(health: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

@@ -39,8 +39,8 @@ class Stop(NamedTuple):
     """How to end a program."""
 
     signal: signal.Signals
-    grace: float  #: seconds between the signal and SIGKILL
-    blocked: Callable[[bool], bool]  #: given whether the supervisor died: must the signal wait for others?
+    grace: Callable[[bool], float]  #: seconds between the signal and SIGKILL, given whether the supervisor died
+    blocked: Callable[[bool], bool]  #: must the signal wait for others? Given the same
     patience: float  #: seconds after which it waits no longer
 
 
@@ -108,6 +108,11 @@ class _Guard:
         kill_tree(os.getpid(), self.pid, spare=_reaper)
         return status
 
+    def _resume(self) -> None:
+        """Let what was paused go on, so that it can end."""
+        for pid in processes.descendants(os.getpid(), processes.table(), self.pid):
+            _signal(pid, signal.SIGCONT)
+
     def _listen(self, reports: int) -> None:
         """Pass on what the child says; its exec closes the pipe."""
         text = os.read(reports, 4096).decode(errors="replace")
@@ -129,7 +134,8 @@ class _Guard:
             if not self.stop.blocked(self.supervisor_died) or now - self.stopping_since > self.stop.patience:
                 self.signalled_at = now
                 _signal(self.pid, self.stop.signal)
-        elif now - self.signalled_at > self.stop.grace:
+                self._resume()
+        elif now - self.signalled_at > self.stop.grace(self.supervisor_died):
             kill_tree(os.getpid(), self.pid, spare=_reaper)
 
 
@@ -164,8 +170,11 @@ def kill_tree(root: int, session: int, spare: int = 0) -> None:
 def _fork(program: Callable[[Callable[[str], None]], None]) -> tuple[int, int]:
     """Start the child; return its pid and the end of the pipe on which it reports."""
     reading, writing = os.pipe()
+    # A stop signal that comes before the child has let go of the guard's handlers would be lost in them.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(writing)
         return pid, reading
     try:
@@ -173,6 +182,7 @@ def _fork(program: Callable[[Callable[[str], None]], None]) -> tuple[int, int]:
         signal.set_wakeup_fd(-1)
         for number in (*STOP_SIGNALS, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         with open(os.devnull) as null:
             os.dup2(null.fileno(), 0)
         program(lambda text: _report(writing, text))

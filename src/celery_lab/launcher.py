@@ -25,6 +25,8 @@ from celery_lab.settings import Settings
 #: then, Postgres and Redis after the others.
 HONCHO_GRACE = 3.0
 HONCHO_GRACE_LAST = 1.2
+#: Seconds for anything but a worker to end under supervisord; the slowest, a triggerer, takes 3.
+GRACE = 15.0
 #: Where `lab up` leaves its pid: the cluster does not outlive it.
 STARTER = "LAB_UP_PID"
 
@@ -58,7 +60,7 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
     watched = _watched(supervisor)
     starter = [int(environ[STARTER])] if supervisor == "honcho" and STARTER in environ else []
     try:
-        status = guard.run(program, _stop(service, name, config, supervisor), [*watched, *starter], listener)
+        status = guard.run(program, _stop(service, config, supervisor), [*watched, *starter], listener)
         if registration.record.state != "stopping":
             _note_first_end(first_end(config.home), name, status)
         return status
@@ -105,24 +107,29 @@ def _become(
         sys.exit(127)
 
 
-def _stop(service: Service, name: str, config: Settings, supervisor: str) -> guard.Stop:
+def _stop(service: Service, config: Settings, supervisor: str) -> guard.Stop:
     """Plan the end of a service.
 
-    Postgres and Redis outlive those that need them where all stop at once: under honcho, and when the
-    supervisor has died. supervisord stops one by one, in an order of its own.
+    Under honcho, or when the supervisor has died, all stop at once and in a hurry, Postgres and Redis last.
+    supervisord gives each its time: a worker may finish its tasks.
     """
 
-    def blocked(supervisor_died: bool) -> bool:  # noqa: FBT001  # guard.Stop names it
-        together = supervisor == "honcho" or supervisor_died
+    def hurried(supervisor_died: bool) -> bool:  # noqa: FBT001  # guard.Stop names it
+        return supervisor == "honcho" or supervisor_died
+
+    def grace(supervisor_died: bool) -> float:  # noqa: FBT001  # as above
+        if hurried(supervisor_died):
+            return HONCHO_GRACE_LAST if service.stops_last else HONCHO_GRACE
+        return config.stop_timeout if service.kind == "worker" else GRACE
+
+    def blocked(supervisor_died: bool) -> bool:  # noqa: FBT001  # as above
         return (
             service.stops_last
-            and together
-            and any(other != name and not _stops_last(record) for other, record in registry.running(config.home).items())
+            and hurried(supervisor_died)
+            and any(not _stops_last(record) for record in registry.running(config.home).values())
         )
 
-    hurried = supervisor == "honcho"
-    grace = HONCHO_GRACE_LAST if service.stops_last else HONCHO_GRACE
-    return guard.Stop(service.stop_signal, grace if hurried else config.stop_timeout, blocked, patience=HONCHO_GRACE + 0.2)
+    return guard.Stop(service.stop_signal, grace, blocked, patience=HONCHO_GRACE + 0.2)
 
 
 def _stops_last(record: Record) -> bool:

@@ -60,7 +60,7 @@ def parse(text: str) -> list[Line]:
         if name in lines:
             raise ProcfileError(f"{where} names {name!r} a second time; give each process a name of its own.")
         try:
-            lines[name] = Line(name, command, _service(command))
+            lines[name] = Line(name, command, service_of(command))
         except ProcfileError as error:
             raise ProcfileError(f"{where} ({name}): {error}") from error
     if not lines:
@@ -88,7 +88,13 @@ def expected(lines: Sequence[Line], counts: Mapping[str, int] | None = None) -> 
     return result
 
 
-def _service(command: str) -> Service:
+def service_of(command: str) -> Service:
+    """Return the service behind a whole command of the Procfile.
+
+    Raises:
+        ProcfileError: it cannot be meant.
+
+    """
     try:
         words = shlex.split(command)
     except ValueError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,6 +26,11 @@ class Evidence:
     flower: Sequence[str] | str
     import_errors: Sequence[Mapping[str, Any]] = ()
     memory: Mapping[str, float] = field(default_factory=dict)  #: megabytes of each process with its tree
+    #: Why a process that should run does not, where somebody knows.
+    failures: Mapping[str, str] = field(default_factory=dict)
+    paused: Collection[str] = ()  #: names of the processes that were stopped like a hung machine
+    #: The Procfile names other processes, or other commands, than were started.
+    procfile_differs: bool = False
     heartbeats: Mapping[str, float] = field(default_factory=dict)  #: component to seconds since the epoch
 
 
@@ -35,7 +40,7 @@ class ProcessStatus:
 
     name: str
     kind: str
-    state: str  #: stopped, waiting, running or stopping
+    state: str  #: stopped, failed, waiting, running, paused or stopping
     pid: int | None
     ready: bool
     reason: str  #: why it is not ready
@@ -83,7 +88,20 @@ def judge(expected: Mapping[str, Service], evidence: Evidence) -> Status:
 def _process(name: str, service: Service, services: Mapping[str, Service], evidence: Evidence) -> ProcessStatus:
     record = evidence.records.get(name)
     if record is None:
-        return ProcessStatus(name, service.kind, "stopped", None, ready=False, reason="not running", memory_mb=None)
+        reason = evidence.failures.get(name)
+        return ProcessStatus(
+            name, service.kind, "failed" if reason else "stopped", None, ready=False, reason=reason or "not running", memory_mb=None
+        )
+    if name in evidence.paused:
+        return ProcessStatus(
+            name,
+            service.kind,
+            "paused",
+            record.main_pid,
+            ready=False,
+            reason=f"paused; `./lab resume {name}`",
+            memory_mb=evidence.memory.get(name),
+        )
     unproven = _unproven(name, service, record, services, evidence) if record.state == "running" else record.reason or record.state
     reason = unproven or ""
     return ProcessStatus(
@@ -144,6 +162,8 @@ def _warnings(evidence: Evidence) -> list[str]:
         for queue in evidence.queues
         if queue.waiting and not queue.listeners
     ]
+    if evidence.procfile_differs:
+        warnings.append("the Procfile differs from what runs: `./lab apply` brings it about")
     for error in evidence.import_errors:
         last = str(error.get("stack_trace", "")).strip().splitlines()[-1:] or ["no reason given"]
         warnings.append(f"the DAG file {error.get('filename')} cannot be read: {last[0]}")

@@ -1,0 +1,77 @@
+"""Breaks a process of the lab on purpose, as lost and hung machines do."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+
+import psutil
+
+from celery_lab.cluster import Cluster
+from celery_lab.errors import NotReadyError
+from celery_lab.wait import wait_until
+
+
+def kill(cluster: Cluster, name: str) -> int:
+    """Kill a process with its launcher and all that descends from it, at one moment; return how many died.
+
+    Raises:
+        NotRunningError: the lab has no such process.
+        NotReadyError: some of them cannot be killed.
+
+    """
+    victims: dict[int, psutil.Process] = {}
+    # Stopped ones start nothing new and clean nothing up: what is found then is all there is.
+    while new := [pid for pid in cluster.tree(name) if pid not in victims]:
+        for pid in new:
+            with suppress(psutil.NoSuchProcess):
+                victims[pid] = psutil.Process(pid)
+        _send(new, signal.SIGSTOP)
+    _send(list(victims), signal.SIGKILL)
+
+    def left() -> str | None:
+        alive = [process.pid for process in victims.values() if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+        return f"{alive} live" if alive else None
+
+    wait_until(left, 10, f"the end of {name}", interval=0.01)
+    return len(victims)
+
+
+def pause(cluster: Cluster, name: str) -> int:
+    """Stop a program and all below it, as a hung machine; its launcher can still end it. Return how many.
+
+    Raises:
+        NotRunningError: the lab has no such process.
+        NotReadyError: it has not become its program yet.
+
+    """
+    return _send(_program(cluster, name), signal.SIGSTOP)
+
+
+def resume(cluster: Cluster, name: str) -> int:
+    """Let a paused program go on; return how many processes that were.
+
+    Raises:
+        NotRunningError: the lab has no such process.
+
+    """
+    return _send(_program(cluster, name), signal.SIGCONT)
+
+
+def _program(cluster: Cluster, name: str) -> list[int]:
+    tree = cluster.tree(name)
+    record = cluster.records[name]
+    if not record.main_pid:
+        raise NotReadyError(f"{name} is still waiting ({record.reason}); pause it when it runs.")
+    root = psutil.Process(record.main_pid)
+    return [root.pid, *(child.pid for child in root.children(recursive=True) if child.pid in tree)]
+
+
+def _send(pids: list[int], number: signal.Signals) -> int:
+    sent = 0
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+            sent += 1
+    return sent
