@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 from airflow.providers.celery.executors.default_celery import DEFAULT_CELERY_CONFIG
 from celery.signals import before_task_publish
+
+from celery_lab import workload
 
 CELERY_CONFIG: dict[str, Any] = {
     **DEFAULT_CELERY_CONFIG,
@@ -21,19 +22,9 @@ CELERY_CONFIG: dict[str, Any] = {
 def describe_workload(body: Sequence[Any], headers: MutableMapping[str, Any], **_: Any) -> None:
     """Tell events, and with them Flower, which Airflow task a message is for.
 
-    Celery would put the beginning of Airflow's JSON there, which holds a token that lets its bearer act
-    as the task.
+    Celery would put the beginning of Airflow's JSON there, token included.
     """
-    headers["argsrepr"] = _describe(body)
-
-
-def _describe(body: Sequence[Any]) -> str:
-    try:
-        task: Mapping[str, Any] = json.loads(body[0][0])["ti"]
-        index = f"[{task['map_index']}]" if task["map_index"] >= 0 else ""
-        return f"{task['dag_id']}.{task['task_id']}{index} run {task['run_id']} try {task['try_number']}"
-    except (KeyError, IndexError, TypeError, ValueError):
-        return "a workload that is no task"
+    headers["argsrepr"] = workload.describe(body)
 
 
 before_task_publish.connect(describe_workload, weak=False)

@@ -1,14 +1,15 @@
 """Runs one program and answers for its whole process tree.
 
-Three processes of the lab stand round each program:
+Two processes of the lab stand before each program:
 
-    supervisor ── guard ──┬── program ── its descendants   (a session of their own)
-                          └── reaper                       (a session of its own)
+    supervisor ── guard ── reaper ── program ── its descendants
+                           (each in a session of its own)
 
 The guard turns the supervisor's stop signal into the one that the program wants, and watches the
-supervisor, which may be killed itself. When the program has ended, by itself or by force, the guard
+supervisor, which may be killed itself. The reaper passes on how the program has ended; then the guard
 kills whatever descends from it. Should the guard be killed, the reaper notices at once, by the end
-of a pipe, and does the same.
+of a pipe, and does the same. It stands between them because orphans, which a program's daemons are
+from the start, go to the nearest ancestor that adopts: each of the two must be one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from celery_lab import processes
 
@@ -67,19 +68,27 @@ def run(program: Callable[[Callable[[str], None]], None], stop: Stop, watched: I
         signal.signal(number, lambda received, _frame: requests.append(received))
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(asleep, warn_on_full_buffer=False)
-    pid, reports = _fork(program)
-    lifeline = _fork_reaper(pid, stop.signal)
+    reaper, pid, reports, lifeline = _fork_reaper(program, stop.signal)
     watches = [watch for watch in map(_watch, watched) if watch is not None]
     try:
-        return _Guard(pid, reports, stop, watches, wakeup, requests, listener).loop()
+        return _Guard(reaper, pid, reports, stop, watches, wakeup, requests, listener).loop()
     finally:
-        os.write(lifeline, b".")  # Tells the reaper that there is nothing left to do.
+        os.close(lifeline)
 
 
 class _Guard:
     def __init__(
-        self, pid: int, reports: int, stop: Stop, watches: list[Any], wakeup: int, requests: list[int], listener: Listener
+        self,
+        reaper: int,
+        pid: int,
+        reports: int,
+        stop: Stop,
+        watches: list[Any],
+        wakeup: int,
+        requests: list[int],
+        listener: Listener,
     ) -> None:
+        self.reaper = reaper
         self.pid = pid
         self.reports: int | None = reports
         self.stop = stop
@@ -92,7 +101,7 @@ class _Guard:
         self.signalled_at: float | None = None
 
     def loop(self) -> int:
-        while (status := _reap(self.pid)) is None:
+        while (status := _reap(self.reaper)) is None:
             self._advance(time.monotonic())
             timeout = None if self.stopping_since is None else POLL
             reports = [] if self.reports is None else [self.reports]
@@ -105,7 +114,7 @@ class _Guard:
             if any(watch in ready for watch in self.watches):
                 self.supervisor_died = True
                 self.watches = []
-        kill_tree(os.getpid(), self.pid, spare=_reaper)
+        kill_tree(os.getpid(), self.pid, spare=self.reaper)
         return status
 
     def _resume(self) -> None:
@@ -136,11 +145,7 @@ class _Guard:
                 _signal(self.pid, self.stop.signal)
                 self._resume()
         elif now - self.signalled_at > self.stop.grace(self.supervisor_died):
-            kill_tree(os.getpid(), self.pid, spare=_reaper)
-
-
-#: The reaper's pid, which is a child of the guard but not of the program.
-_reaper = 0
+            kill_tree(os.getpid(), self.pid, spare=self.reaper)
 
 
 def become_subreaper() -> None:
@@ -163,29 +168,29 @@ def kill_tree(root: int, session: int, spare: int = 0) -> None:
             return
         for victim in victims:
             _signal(victim, signal.SIGKILL)
-        _collect_orphans(session)
+        _collect_orphans({session, spare})
         time.sleep(0.005)
 
 
-def _fork(program: Callable[[Callable[[str], None]], None]) -> tuple[int, int]:
-    """Start the child; return its pid and the end of the pipe on which it reports."""
-    reading, writing = os.pipe()
+def _fork(program: Callable[[Callable[[str], None]], None], reporting: int, close: Iterable[int]) -> int:
+    """Start the program, which reports on the pipe `reporting`, and return its pid."""
     # A stop signal that comes before the child has let go of the guard's handlers would be lost in them.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     pid = os.fork()
     if pid:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        os.close(writing)
-        return pid, reading
+        return pid
     try:
         os.setsid()
         signal.set_wakeup_fd(-1)
+        for inherited in close:
+            os.close(inherited)
         for number in (*STOP_SIGNALS, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         with open(os.devnull) as null:
             os.dup2(null.fileno(), 0)
-        program(lambda text: _report(writing, text))
+        program(lambda text: _report(reporting, text))
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
@@ -203,29 +208,62 @@ def _report(pipe: int, text: str) -> None:
         os.write(pipe, f"{text}\n".encode()[:4096])
 
 
-def _fork_reaper(pid: int, stop_signal: signal.Signals) -> int:
-    """Start the reaper and return the end of its lifeline."""
-    global _reaper  # noqa: PLW0603  # one guard is one process
+def _fork_reaper(program: Callable[[Callable[[str], None]], None], stop_signal: signal.Signals) -> tuple[int, int, int, int]:
+    """Start the reaper, which starts the program.
+
+    Return its pid and the program's, the end of the pipe on which the program reports, and of the lifeline.
+    """
     reading, writing = os.pipe()
-    _reaper = os.fork()
-    if _reaper:
+    births, birth = os.pipe()
+    reports, reporting = os.pipe()
+    reaper = os.fork()
+    if reaper:
         os.close(reading)
-        return writing
+        os.close(birth)
+        os.close(reporting)
+        pid = int(os.read(births, 16))
+        os.close(births)
+        return reaper, pid, reports, writing
     os.setsid()
-    os.close(writing)
+    become_subreaper()
+    for inherited in (writing, births, reports):
+        os.close(inherited)
+    wakeup, asleep = os.pipe()
+    os.set_blocking(wakeup, False)
+    os.set_blocking(asleep, False)
+    signal.set_wakeup_fd(asleep, warn_on_full_buffer=False)
+    pid = _fork(program, reporting, close=(reading, birth, wakeup, asleep))
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    os.write(birth, str(pid).encode())
+    os.close(birth)
+    os.close(reporting)
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
-    if not os.read(reading, 1):  # The guard was killed.
-        _signal(pid, stop_signal)
-        deadline = time.monotonic() + REAPER_GRACE
-        while time.monotonic() < deadline and _exists(pid):
-            time.sleep(POLL)
-        kill_tree(pid, pid)
+    return _watch_over(pid, reading, wakeup, stop_signal)
+
+
+def _watch_over(pid: int, lifeline: int, wakeup: int, stop_signal: signal.Signals) -> NoReturn:
+    """Pass on the status of `pid`; when the guard is killed first, end it and all that descends from it."""
+    deadline: float | None = None
+    while (status := _reap(pid)) is None:
+        if deadline is None:
+            ready, _, _ = select.select([lifeline, wakeup], [], [])
+            if lifeline in ready:
+                deadline = time.monotonic() + REAPER_GRACE
+                _signal(pid, stop_signal)
+        else:
+            ready, _, _ = select.select([wakeup], [], [], POLL)
+            if time.monotonic() > deadline:
+                break
+        if wakeup in ready:
+            with suppress(BlockingIOError):
+                os.read(wakeup, 512)
+    if deadline is not None or select.select([lifeline], [], [], 0)[0]:
+        kill_tree(os.getpid(), pid)
         _signal(pid, signal.SIGKILL)
-    os._exit(0)
+    os._exit(0 if status is None else status)
 
 
 def _reap(pid: int) -> int | None:
@@ -242,10 +280,10 @@ def _reap(pid: int) -> int | None:
     return result
 
 
-def _collect_orphans(keep: int) -> None:
-    """Collect ended children other than `keep`, whose status the guard still wants."""
+def _collect_orphans(keep: set[int]) -> None:
+    """Collect ended children other than `keep`, whose status is still wanted."""
     for row in processes.table():
-        if row.zombie and row.parent == os.getpid() and row.pid != keep:
+        if row.zombie and row.parent == os.getpid() and row.pid not in keep:
             with suppress(ChildProcessError):
                 os.waitpid(row.pid, os.WNOHANG)
 
@@ -273,7 +311,3 @@ def _kqueue_watch(pid: int) -> Any:
 def _signal(pid: int, number: int) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
-
-
-def _exists(pid: int) -> bool:
-    return any(row.pid == pid and not row.zombie for row in processes.table())

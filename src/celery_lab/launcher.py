@@ -45,6 +45,10 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
     secrets = credentials.load_or_create(config.home)
     registration = Registration(config.home, Record(name, os.getpid(), 0, list(command), supervisor, "waiting", "", time.time()))
 
+    if STARTER in environ and stopping(config.home).exists():
+        registration.release()
+        return 0
+
     def enter(state: str, pid: int, reason: str = "") -> None:
         registration.update(main_pid=pid, state=state, reason=reason, since=time.time())
 
@@ -72,6 +76,11 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
 def first_end(home: Path) -> Path:
     """Return the file that says which process ended before it was asked to, and with which status."""
     return home / "run" / "first-end"
+
+
+def stopping(home: Path) -> Path:
+    """Return the file that is there while `lab up` stops: who sees it has come too late."""
+    return home / "run" / "stopping"
 
 
 def _note_first_end(path: Path, name: str, status: int) -> None:

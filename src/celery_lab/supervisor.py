@@ -238,9 +238,10 @@ class Supervisor:
         return text.replace(_escape(self._settings.home / "supervisor.sock"), _escape(self.socket))
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        proxy = ServerProxy("http://127.0.0.1", transport=SupervisorTransport(None, None, f"unix://{self.socket}"))
+        transport = SupervisorTransport(None, None, f"unix://{self.socket}")
         try:
-            return getattr(proxy.supervisor, method)(*arguments)
+            with ServerProxy("http://127.0.0.1", transport=transport) as proxy:
+                return getattr(proxy.supervisor, method)(*arguments)
         except (OSError, HTTPException) as error:
             raise NotRunningError(
                 f"the lab in {self._settings.home} does not run in the background; start it with `./lab up -d`."

@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -120,11 +120,17 @@ class ThrowawayLab:
 
     def look(self) -> set[int]:
         """Remember the processes that run now, so that `left_over` can tell if they are still there later."""
-        if self.process is None or self.process.poll() is not None:
-            return set()
-        tree = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
-        self._seen.update({process.pid: process for process in tree})
-        return {process.pid for process in tree}
+        roots = [record.pid for record in self.cluster.records.values()]
+        if self.process is not None and self.process.poll() is None:
+            roots.append(self.process.pid)
+        with suppress(OSError, ValueError):
+            roots.append(int((self.cluster.settings.home / "supervisord.pid").read_text()))
+        tree: dict[int, psutil.Process] = {}
+        for root in roots:
+            with suppress(psutil.NoSuchProcess):
+                tree.update({process.pid: process for process in (psutil.Process(root), *psutil.Process(root).children(recursive=True))})
+        self._seen.update(tree)
+        return set(tree)
 
     def stop(self, number: int = signal.SIGINT) -> int:
         """Stop the lab as Ctrl-C does, or with another signal, and return its exit status.
@@ -164,12 +170,13 @@ class ThrowawayLab:
     def destroy(self) -> None:
         """Stop what runs, at any price, and delete the folder."""
         self.cluster.close()
+        self.look()
         if self.process is not None and self.process.poll() is None:
-            self.look()
             self.process.kill()
             self.process.wait()
         for process in self.left_over():
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self.wait_until_gone()
         shutil.rmtree(self.home, ignore_errors=True)
 

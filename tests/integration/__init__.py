@@ -1,0 +1,1 @@
+"""Tests of some parts together with real processes and servers, but without a whole cluster."""

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from celery_lab.settings import PROJECT
+
+from .sandbox import AMBIENT, PATIENCE
+
+#: Says how the script ran it, in place of the environment's Python, which takes minutes to install.
+ECHO = """#!/bin/sh
+printf '%s\\n' "LAB_VENV=$LAB_VENV" "$@"
+"""
+
+
+class Checkout:
+    """A checkout with the script, what it looks at, and an environment that stands ready."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "a project"
+        self.root.mkdir()
+        self.venv = self.root / ".venv"
+        shutil.copy2(PROJECT / "lab", self.root)
+        shutil.copy2(PROJECT / "requirements.lock", self.root)
+        shutil.copytree(PROJECT / "requirements", self.root / "requirements")
+        self.environ = {name: value for name, value in os.environ.items() if not name.startswith(AMBIENT)}
+
+    def prepare(self, venv: Path) -> None:
+        """Put an environment there as a set-up leaves it."""
+        stamp = venv / "lab-stamp"
+        stamp.mkdir(parents=True)
+        (stamp / "root").write_text(f"{self.root}\n")
+        shutil.copy2(self.root / "requirements.lock", stamp)
+        shutil.copy2(self.root / "requirements" / "servers.lock", stamp)
+        (venv / "bin").mkdir()
+        write_program(venv / "bin" / "python", ECHO)
+
+    def run(self, *arguments: str, program: Path | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [program or self.root / "lab", *arguments],
+            cwd=cwd or self.root,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+
+def write_program(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+@pytest.fixture
+def prepared(checkout: Checkout) -> Checkout:
+    checkout.prepare(checkout.venv)
+    # What would set up anything fails at once.
+    checkout.environ["LAB_PYTHON"] = "/no/python"
+    return checkout
+
+
+@pytest.mark.parametrize("shell", ["sh", "dash", "bash", "busybox"])
+def test_any_shell_can_read_the_script(shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell} on this machine")
+    command = [shell, "sh"] if shell == "busybox" else [shell]
+
+    assert subprocess.run([*command, "-n", PROJECT / "lab"], capture_output=True, text=True, check=False).stderr == ""
+
+
+def test_the_script_hands_its_arguments_to_the_package_as_they_are(prepared: Checkout) -> None:
+    done = prepared.run("run", "two words", "", "it's", "*", "--conf", '{"a": 1}')
+
+    expected = [f"LAB_VENV={prepared.venv}", "-m", "celery_lab", "run", "two words", "", "it's", "*", "--conf", '{"a": 1}']
+    assert done.stdout.splitlines() == expected
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_environment_that_stands_ready_is_not_set_up_again(prepared: Checkout) -> None:
+    before = sorted((path, path.stat().st_mtime_ns) for path in prepared.root.rglob("*"))
+
+    assert prepared.run("status").returncode == 0
+    assert prepared.run("status").returncode == 0
+    assert sorted((path, path.stat().st_mtime_ns) for path in prepared.root.rglob("*")) == before
+
+
+@pytest.mark.parametrize("missing", ["requirements.lock", "requirements/servers.lock"])
+def test_an_environment_of_other_requirements_is_set_up_again(prepared: Checkout, missing: str) -> None:
+    with (prepared.root / missing).open("a") as lock:
+        lock.write("# changed\n")
+
+    assert prepared.run("status").returncode == 13
+
+
+def test_an_environment_that_was_moved_or_interrupted_is_set_up_again(prepared: Checkout) -> None:
+    (prepared.venv / "lab-stamp" / "root").write_text("/elsewhere\n")
+    assert prepared.run("status").returncode == 13
+
+    (prepared.venv / "lab-stamp" / "root").unlink()
+    assert prepared.run("status").returncode == 13
+
+
+def test_the_script_works_from_any_folder_and_through_a_link(prepared: Checkout, tmp_path: Path) -> None:
+    link = tmp_path / "bin" / "lab"
+    link.parent.mkdir()
+    link.symlink_to(prepared.root / "lab")
+
+    assert prepared.run("status", cwd=tmp_path).returncode == 0
+    assert prepared.run("status", program=link, cwd=tmp_path).stdout == f"LAB_VENV={prepared.venv}\n-m\ncelery_lab\nstatus\n"
+
+
+def test_the_script_works_from_the_search_path(prepared: Checkout, tmp_path: Path) -> None:
+    prepared.environ["PATH"] = f"{prepared.root}{os.pathsep}{prepared.environ['PATH']}"
+
+    assert prepared.run("status", program=Path("lab"), cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_the_environment_may_lie_elsewhere(checkout: Checkout, tmp_path: Path, relative: bool) -> None:  # noqa: FBT001  # pytest passes it by name
+    checkout.prepare(checkout.root / "other")
+    checkout.environ |= {"LAB_VENV": "other" if relative else str(checkout.root / "other"), "LAB_PYTHON": "/no/python"}
+
+    assert checkout.run("status", cwd=tmp_path).stdout.splitlines()[0] == f"LAB_VENV={checkout.root}/other"
+
+
+def test_a_python_that_is_none_is_told(checkout: Checkout) -> None:
+    checkout.environ["LAB_PYTHON"] = "/no/python"
+
+    done = checkout.run("status")
+
+    assert (done.returncode, done.stdout) == (13, "")
+    assert done.stderr == "lab: LAB_PYTHON=/no/python is not a Python from 3.10 to 3.14; name another one or unset it.\n"
+    assert not checkout.venv.exists()
+    assert not checkout.root.joinpath(".venv.lock").exists()
+
+
+def test_a_python_of_another_version_is_told(checkout: Checkout, tmp_path: Path) -> None:
+    write_program(tmp_path / "python2", "#!/bin/sh\nexit 1\n")
+    checkout.environ["LAB_PYTHON"] = str(tmp_path / "python2")
+
+    done = checkout.run("status")
+
+    assert done.returncode == 13
+    assert done.stderr == f"lab: LAB_PYTHON={tmp_path}/python2 is not a Python from 3.10 to 3.14; name another one or unset it.\n"
+
+
+def test_a_python_without_its_venv_module_is_told_with_the_command_that_installs_it(checkout: Checkout, tmp_path: Path) -> None:
+    """As Debian's is without python3-venv: it makes the folder, but cannot put pip there."""
+    without = f'#!/bin/sh\ncase "$*" in *ensurepip*|*venv*) exit 1 ;; esac\nexec {sys.executable} "$@"\n'
+    write_program(tmp_path / "python3", without)
+    checkout.environ["LAB_PYTHON"] = str(tmp_path / "python3")
+
+    done = checkout.run("status")
+
+    assert done.returncode == 13
+    assert done.stderr.splitlines() == [
+        f"lab: setting up {checkout.venv} (about 400 MB, once)",
+        f"lab: {tmp_path}/python3 has no venv module; install it (Debian: sudo apt-get install python3-venv).",
+    ]
+    assert not checkout.root.joinpath(".venv.lock").exists()
+
+
+def test_the_lock_of_a_set_up_that_was_killed_is_taken_over(checkout: Checkout) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    lock = checkout.root / ".venv.lock"
+    lock.mkdir()
+    (lock / "pid").write_text(f"{ended.pid}\n")
+    checkout.environ["LAB_PYTHON"] = "/no/python"
+
+    assert checkout.run("status").returncode == 13
+    assert not lock.exists()
+
+
+def test_a_second_set_up_waits_for_the_first_and_uses_what_it_made(checkout: Checkout) -> None:
+    lock = checkout.root / ".venv.lock"
+    lock.mkdir()
+    (lock / "pid").write_text(f"{os.getpid()}\n")  # This process is the first.
+    checkout.environ["LAB_PYTHON"] = "/no/python"
+    second = subprocess.Popen(
+        [checkout.root / "lab", "status"], env=checkout.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert second.stderr is not None
+    assert second.stderr.readline() == f"lab: waiting for another set-up of {checkout.venv}\n"
+
+    checkout.prepare(checkout.venv)
+    shutil.rmtree(lock)
+
+    output, errors = second.communicate(timeout=PATIENCE)
+    assert (second.returncode, errors) == (0, "")
+    assert output.splitlines()[-1] == "status"
+
+
+def test_a_folder_that_cannot_hold_an_environment_is_told(checkout: Checkout) -> None:
+    (checkout.root / "file").touch()
+    checkout.environ["LAB_VENV"] = str(checkout.root / "file" / "venv")
+
+    done = checkout.run("status")
+
+    assert done.returncode == 14
+    assert done.stderr.splitlines()[-1] == (
+        f"lab: cannot create the folder of {checkout.root}/file/venv; mend its permissions or set LAB_VENV to another path."
+    )

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from celery_lab import probes, servers, settings
+
+from .sandbox import PATIENCE, Running, Sandbox, until, until_gone
+
+INSTALLED, EMBEDDED = "installed", "embedded"
+
+
+def postgres_folder(origin: str) -> Path | None:
+    """Return where this machine has a Postgres of that origin."""
+    *installed, embedded = servers._postgres_folders(settings.load({"LAB_VENV": sys.prefix}))
+    candidates = installed if origin == INSTALLED else [embedded]
+    return next((folder for folder in candidates if (folder / "initdb").exists()), None)
+
+
+@pytest.fixture(params=[INSTALLED, EMBEDDED])
+def any_postgres(request: pytest.FixtureRequest, sandbox: Sandbox) -> Sandbox:
+    """Return a lab that uses the machine's own Postgres, then one with the embedded."""
+    folder = postgres_folder(request.param)
+    if folder is None:
+        pytest.skip(f"there is no {request.param} Postgres on this machine")
+    sandbox.environ["LAB_POSTGRES_BIN"] = str(folder)
+    return sandbox
+
+
+def start(sandbox: Sandbox) -> Running:
+    launcher = sandbox.start("postgres", "postgres")
+    config, secrets = sandbox.settings, sandbox.credentials
+
+    def answers() -> bool:
+        assert launcher.popen.poll() is None, launcher.output
+        return probes.postgres(config, secrets) is None
+
+    until(answers, "Postgres", interval=0.03)
+    return launcher
+
+
+def ask(sandbox: Sandbox, sql: str) -> str | None:
+    reason, answer = probes.query(sandbox.settings, sandbox.credentials, sql)
+    assert reason is None
+    return answer
+
+
+def refusal(sandbox: Sandbox, **login: str) -> str:
+    """Return what Postgres says to somebody who logs in differently from the lab."""
+    config = sandbox.settings
+    words = {"user": "airflow", "dbname": "airflow", "password": sandbox.credentials.postgres_password, **login}
+    with pytest.raises(psycopg2.OperationalError) as refused:
+        psycopg2.connect(host=config.client_host, port=config.ports.postgres, connect_timeout=int(PATIENCE), **words).close()
+    return str(refused.value)
+
+
+def test_postgres_is_private_and_keeps_its_data_over_a_stop_and_a_kill(any_postgres: Sandbox) -> None:
+    first = start(any_postgres)
+    assert "password authentication failed" in refusal(any_postgres, password="guess")
+    assert "no password supplied" in refusal(any_postgres, password="")
+    assert "no pg_hba.conf entry" in refusal(any_postgres, user="postgres")
+    assert "no pg_hba.conf entry" in refusal(any_postgres, dbname="postgres")
+    assert ask(any_postgres, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") == "False"
+    assert ask(any_postgres, "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()") == "UTF8"
+    with psycopg2.connect(_address(any_postgres)) as connection:
+        connection.cursor().execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    connection.close()
+
+    assert first.stop() == 0
+    assert "database system is shut down" in first.output
+
+    second = start(any_postgres)
+    assert ask(any_postgres, "SELECT answer FROM kept") == "42"
+    assert "lab: making the database" in first.output
+    assert "lab: making the database" not in second.output
+    assert "not properly shut down" not in second.output
+
+    server = any_postgres.records["postgres"].main_pid
+    second.kill()
+    until_gone([server])
+
+    start(any_postgres)
+    assert ask(any_postgres, "SELECT answer FROM kept") == "42"
+
+
+def test_an_interrupted_set_up_of_the_database_is_done_again(sandbox: Sandbox) -> None:
+    draft = sandbox.home / "postgres" / "data.new"
+    interrupted = sandbox.start("postgres", "postgres")
+    until(draft.exists, "the beginning of initdb")
+    interrupted.kill()
+    until(lambda: not sandbox.processes(), "the end of initdb")
+    assert draft.exists()
+    assert not draft.with_name("data").exists()
+
+    again = start(sandbox)
+
+    assert "lab: making the database" in again.output
+    assert not draft.exists()
+
+
+def test_a_database_of_another_major_version_is_not_touched(sandbox: Sandbox) -> None:
+    data = sandbox.home / "postgres" / "data"
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").write_text("9\n")
+
+    launcher = sandbox.start("postgres", "postgres")
+
+    assert launcher.end() == 13
+    assert re.fullmatch(
+        rf"lab: the database in {sandbox.home} was made by Postgres 9, which is not on this machine; install it \(.*postgresql-9.*\n",
+        launcher.output,
+    )
+    assert [path.name for path in data.iterdir()] == ["PG_VERSION"]
+
+
+def test_a_folder_without_postgres_is_named(sandbox: Sandbox) -> None:
+    sandbox.environ["LAB_POSTGRES_BIN"] = str(sandbox.folder)
+
+    launcher = sandbox.start("postgres", "postgres")
+
+    assert launcher.end() == 13
+    assert launcher.output == f"lab: LAB_POSTGRES_BIN={sandbox.folder} holds no `postgres` and `initdb`; name the folder that does.\n"
+
+
+def _address(sandbox: Sandbox) -> str:
+    config = sandbox.settings
+    return f"host={config.client_host} port={config.ports.postgres} user=airflow dbname=airflow password={sandbox.credentials.postgres_password}"

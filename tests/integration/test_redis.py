@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError
+from redis.retry import Retry
+
+from celery_lab import probes, servers, settings
+
+from .sandbox import Running, Sandbox, until
+
+INSTALLED, EMBEDDED = "installed", "embedded"
+
+
+def redis_server(origin: str) -> Path | None:
+    """Return where this machine has a Redis or Valkey of that origin."""
+    config = settings.load({"LAB_VENV": sys.prefix})
+    for program in servers._redis_programs(config):
+        if program.exists() and program.is_relative_to(config.venv) == (origin == EMBEDDED):
+            return program
+    return None
+
+
+@pytest.fixture(params=[INSTALLED, EMBEDDED])
+def any_redis(request: pytest.FixtureRequest, sandbox: Sandbox) -> Sandbox:
+    """Return a lab that uses the machine's own Redis, then one with the embedded."""
+    program = redis_server(request.param)
+    if program is None:
+        pytest.skip(f"there is no {request.param} Redis on this machine")
+    sandbox.environ["LAB_REDIS_SERVER"] = str(program)
+    return sandbox
+
+
+def start(sandbox: Sandbox) -> Running:
+    launcher = sandbox.start("redis", "redis")
+    config, secrets = sandbox.settings, sandbox.credentials
+
+    def answers() -> bool:
+        assert launcher.popen.poll() is None, launcher.output
+        return probes.redis(config, secrets) is None
+
+    until(answers, "Redis")
+    return launcher
+
+
+def client(sandbox: Sandbox, password: str | None) -> Redis:
+    # The client would try a wrong password again and again, for seconds.
+    once = Retry(NoBackoff(), 0)
+    return Redis(sandbox.settings.client_host, sandbox.settings.ports.redis, password=password, decode_responses=True, retry=once)
+
+
+def test_redis_answers_only_with_the_password_and_stops_cleanly(any_redis: Sandbox) -> None:
+    launcher = start(any_redis)
+
+    for password in (None, "guess"):
+        with client(any_redis, password) as stranger, pytest.raises(AuthenticationError):
+            stranger.ping()
+    with client(any_redis, any_redis.credentials.redis_password) as owner:
+        assert owner.ping()
+    wrong = any_redis.credentials._replace(redis_password="guess")
+    assert "WRONGPASS" in str(probes.redis(any_redis.settings, wrong))
+    assert launcher.stop() == 0
+
+
+def test_the_queue_survives_the_death_of_redis(any_redis: Sandbox) -> None:
+    first = start(any_redis)
+    with client(any_redis, any_redis.credentials.redis_password) as before:
+        before.lpush("default", "one", "two", "three")
+
+    os.kill(any_redis.records["redis"].main_pid, signal.SIGKILL)
+
+    assert first.end() == 128 + signal.SIGKILL
+    start(any_redis)
+    with client(any_redis, any_redis.credentials.redis_password) as after:
+        assert after.lrange("default", 0, -1) == ["three", "two", "one"]
+
+
+def test_only_the_owner_can_read_the_password_of_redis(sandbox: Sandbox) -> None:
+    start(sandbox)
+
+    config = sandbox.home / "redis" / "redis.conf"
+    assert sandbox.credentials.redis_password in config.read_text()
+    assert config.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_path_that_is_no_redis_is_named(sandbox: Sandbox) -> None:
+    sandbox.environ["LAB_REDIS_SERVER"] = str(sandbox.folder)
+
+    launcher = sandbox.start("redis", "redis")
+
+    assert launcher.end() == 13
+    assert launcher.output == f"lab: LAB_REDIS_SERVER={sandbox.folder} is no program; name a redis-server or valkey-server.\n"

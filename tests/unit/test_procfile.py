@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from honcho.environ import parse_procfile
+
+from celery_lab import procfile
+from celery_lab.errors import ProcfileError
+from celery_lab.settings import PROJECT
+
+
+def test_a_line_is_a_name_and_a_command() -> None:
+    (line,) = procfile.parse("worker-a:  ./lab exec airflow celery worker --queues a  ")
+
+    assert (line.name, line.command) == ("worker-a", "./lab exec airflow celery worker --queues a")
+    assert (line.service.kind, line.service.queues) == ("worker", ("a",))
+
+
+def test_processes_keep_the_order_of_their_lines() -> None:
+    lines = procfile.parse("b: ./lab exec redis\n\na: ./lab exec postgres\n")
+
+    assert [line.name for line in lines] == ["b", "a"]
+
+
+def test_comments_and_empty_lines_of_the_procfile_mean_nothing() -> None:
+    lines = procfile.parse("# first\n\n   # b: ./lab exec redis\na: ./lab exec postgres\n   \n")
+
+    assert [line.name for line in lines] == ["a"]
+
+
+def test_a_process_without_the_launcher_is_the_users_own() -> None:
+    (line,) = procfile.parse("web: python -m http.server")
+
+    assert line.service.kind == "other"
+    assert not line.service.needs
+
+
+def test_the_launcher_is_found_by_any_path_and_after_other_words() -> None:
+    (line,) = procfile.parse("queue: nice -n 5 /srv/my-lab/lab exec redis")
+
+    assert line.service.kind == "redis"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "scheduler ./lab exec airflow scheduler",
+        " scheduler: ./lab exec airflow scheduler",
+        "the scheduler: ./lab exec airflow scheduler",
+        "schéduler: ./lab exec airflow scheduler",
+        "scheduler:",
+        "scheduler:  ",
+        ": ./lab exec airflow scheduler",
+    ],
+)
+def test_a_line_that_honcho_would_drop_or_run_as_nothing_is_refused(line: str) -> None:
+    with pytest.raises(ProcfileError, match=r"^Procfile line 2 is not `name: command`, with a name of letters"):
+        procfile.parse(f"# first\n{line}\n")
+
+
+def test_what_the_lab_reads_is_what_honcho_runs() -> None:
+    text = (PROJECT / "Procfile").read_text(encoding="utf-8")
+
+    assert {line.name: line.command for line in procfile.parse(text)} == dict(parse_procfile(text).processes)
+
+
+def test_a_name_that_stands_twice_is_refused() -> None:
+    with pytest.raises(ProcfileError, match=r"^Procfile line 3 names 'a' a second time; give each process a name of its own\.$"):
+        procfile.parse("a: ./lab exec redis\nb: ./lab exec redis\na: ./lab exec redis\n")
+
+
+def test_an_open_quote_is_refused() -> None:
+    with pytest.raises(ProcfileError, match=r"^Procfile line 1 \(a\): a quote is left open in .*; close it\.$"):
+        procfile.parse("a: sh -c 'echo")
+
+
+def test_an_unknown_program_is_refused_with_the_one_that_was_meant() -> None:
+    with pytest.raises(ProcfileError, match=r"^Procfile line 1 \(db\): there is no program 'postgre' to run; did you mean 'postgres'\?$"):
+        procfile.parse("db: ./lab exec postgre")
+
+
+def test_a_launcher_without_a_command_is_refused() -> None:
+    with pytest.raises(ProcfileError, match=r"^Procfile line 1 \(db\): `lab exec` wants a command"):
+        procfile.parse("db: ./lab exec")
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "# all commented out\n"])
+def test_a_procfile_without_processes_is_refused(text: str) -> None:
+    with pytest.raises(ProcfileError, match=r"names no process; get it back with `git checkout Procfile`"):
+        procfile.parse(text)
+
+
+def test_a_procfile_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProcfileError, match=r"^cannot read .*Procfile: .*get it back with `git checkout Procfile`"):
+        procfile.read(tmp_path / "Procfile")
+
+
+def test_a_procfile_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "Procfile").write_bytes(b"a: \xff\n")
+
+    with pytest.raises(ProcfileError, match=r"^cannot read .*Procfile: "):
+        procfile.read(tmp_path / "Procfile")
+
+
+LINES = procfile.parse("redis: ./lab exec redis\nworker: ./lab exec airflow celery worker -q a\n")
+
+
+def test_each_line_runs_once_unless_told_otherwise() -> None:
+    assert list(procfile.expected(LINES)) == ["redis", "worker"]
+
+
+def test_the_first_of_several_has_the_lines_own_name() -> None:
+    services = procfile.expected(LINES, {"worker": 3})
+
+    assert list(services) == ["redis", "worker", "worker-2", "worker-3"]
+    assert services["worker-3"] == services["worker"]
+
+
+def test_a_line_that_runs_no_times_is_not_expected() -> None:
+    assert list(procfile.expected(LINES, {"worker": 0})) == ["redis"]
+
+
+def test_only_lines_of_the_procfile_can_be_scaled() -> None:
+    with pytest.raises(ProcfileError, match=r"^there is no process 'workers' to scale; the Procfile has redis, worker\.$"):
+        procfile.expected(LINES, {"workers": 2})
+
+
+def test_two_processes_may_not_end_up_with_one_name() -> None:
+    lines = procfile.parse("worker: ./lab exec airflow celery worker\nworker-2: ./lab exec airflow celery worker\n")
+
+    with pytest.raises(ProcfileError, match=r"^two processes would be called 'worker-2'; rename one in the Procfile\.$"):
+        procfile.expected(lines, {"worker": 2})
+
+
+def test_the_committed_procfile_is_the_whole_cluster() -> None:
+    services = procfile.expected(procfile.read())
+
+    assert {name: service.kind for name, service in services.items()} == {
+        "postgres": "postgres",
+        "redis": "redis",
+        "webserver": "api-server",
+        "scheduler": "scheduler",
+        "dag-processor": "dag-processor",
+        "triggerer": "triggerer",
+        "flower": "flower",
+        "worker-default": "worker",
+        "worker-high-cpu": "worker",
+    }
+    assert services["worker-default"].queues == ("default",)
+    assert services["worker-high-cpu"].queues == ("high_cpu",)

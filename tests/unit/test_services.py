@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import configparser
+import re
+import signal
+
+import pytest
+
+from celery_lab import services
+from celery_lab.errors import ProcfileError
+from celery_lab.settings import PROJECT
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "needs"),
+    [
+        ("postgres", "postgres", set()),
+        ("redis", "redis", set()),
+        ("airflow api-server", "api-server", {"postgres", "schema"}),
+        ("airflow api-server --workers 2", "api-server", {"postgres", "schema"}),
+        ("airflow scheduler", "scheduler", {"postgres", "schema"}),
+        ("airflow dag-processor", "dag-processor", {"postgres", "schema"}),
+        ("airflow triggerer --capacity 10", "triggerer", {"postgres", "schema"}),
+        ("airflow celery worker", "worker", {"postgres", "redis", "schema"}),
+        ("airflow celery flower", "flower", {"redis"}),
+        ("celery flower", "flower", {"redis"}),
+        ("celery --app x flower", "flower", {"redis"}),
+        ("airflow dags list", "other", {"postgres", "redis", "schema"}),
+        ("airflow", "other", {"postgres", "redis", "schema"}),
+        ("celery beat", "other", {"postgres", "redis", "schema"}),
+        ("python -m http.server", "other", set()),
+    ],
+)
+def test_a_command_tells_what_it_is_and_needs(command: str, kind: str, needs: set[str]) -> None:
+    service = services.describe(command.split())
+
+    assert (service.kind, set(service.needs)) == (kind, needs)
+
+
+def test_postgres_is_asked_for_its_fast_shutdown_and_all_others_to_end() -> None:
+    assert services.describe(["postgres"]).stop_signal == signal.SIGINT
+    others = ("redis", "airflow scheduler", "airflow celery worker", "celery flower", "sh")
+    assert {services.describe(command.split()).stop_signal for command in others} == {signal.SIGTERM}
+
+
+def test_postgres_and_redis_outlive_those_that_need_them() -> None:
+    commands = ("postgres", "redis", "airflow scheduler", "airflow celery worker", "celery flower", "sh")
+
+    assert [command for command in commands if services.describe(command.split()).stops_last] == ["postgres", "redis"]
+
+
+def test_a_worker_line_without_queues_listens_on_default() -> None:
+    assert services.describe(["airflow", "celery", "worker"]).queues == ("default",)
+
+
+def test_a_worker_line_without_concurrency_has_the_pool_of_the_configuration() -> None:
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(PROJECT / "config" / "airflow.cfg")
+
+    assert services.describe(["airflow", "celery", "worker"]).concurrency == config.getint("celery", "worker_concurrency")
+
+
+@pytest.mark.parametrize(
+    ("options", "queues", "concurrency"),
+    [
+        ("-q a,b", ("a", "b"), 4),
+        ("-q=a", ("a",), 4),
+        ("-qa,b", ("a", "b"), 4),
+        ("--queues a", ("a",), 4),
+        ("--queues=a,b", ("a", "b"), 4),
+        ("-c 3", ("default",), 3),
+        ("-c3", ("default",), 3),
+        ("--concurrency 12", ("default",), 12),
+        ("--concurrency=12", ("default",), 12),
+        ("--concurrency 2 --queues high_cpu", ("high_cpu",), 2),
+        ("-q a -q b", ("b",), 4),
+        ("--verbose -q a --without-gossip -c 1", ("a",), 1),
+        ("-q team.a-b_c", ("team.a-b_c",), 4),
+    ],
+)
+def test_worker_options_are_understood_in_every_spelling(options: str, queues: tuple[str, ...], concurrency: int) -> None:
+    worker = services.describe(["airflow", "celery", "worker", *options.split()])
+
+    assert (worker.queues, worker.concurrency) == (queues, concurrency)
+
+
+@pytest.mark.parametrize("options", ["-q", "--queues", "-c", "--concurrency", "--queues --concurrency 2", "-q -c 2"])
+def test_a_worker_option_without_its_value_is_refused(options: str) -> None:
+    option = options.split(maxsplit=1)[0]
+
+    with pytest.raises(ProcfileError, match=rf"^{option} of a worker wants a value; write for example `{option} "):
+        services.describe(["airflow", "celery", "worker", *options.split()])
+
+
+@pytest.mark.parametrize(("value", "queue"), [("a,", ""), (",a", ""), ("a,,b", ""), ("a b", "a b"), ("a;b", "a;b"), ("", "")])
+def test_what_is_no_queue_name_is_refused(value: str, queue: str) -> None:
+    with pytest.raises(ProcfileError, match=rf"^{re.escape(repr(queue))} is no queue name in `--queues {value}`; write names of"):
+        services.describe(["airflow", "celery", "worker", "--queues", value])
+
+
+@pytest.mark.parametrize("value", ["0", "x", "1.5", "10000", "+1"])
+def test_what_is_no_number_of_slots_is_refused(value: str) -> None:
+    with pytest.raises(ProcfileError, match=rf"^`-c {re.escape(value)}` is no number of pool slots; write a whole number from 1\.$"):
+        services.describe(["airflow", "celery", "worker", "-c", value])
+
+
+@pytest.mark.parametrize(
+    ("mistyped", "meant"), [("postgresql", "postgres"), ("airlow", "airflow"), ("reddis", "redis"), ("celry", "celery")]
+)
+def test_a_mistyped_program_is_refused_with_the_one_that_was_meant(mistyped: str, meant: str) -> None:
+    with pytest.raises(ProcfileError, match=rf"^there is no program '{mistyped}' to run; did you mean '{meant}'\?$"):
+        services.describe([mistyped])
+
+
+def test_a_launcher_without_a_command_says_what_to_write() -> None:
+    with pytest.raises(ProcfileError, match=r"write for example `\./lab exec airflow scheduler`"):
+        services.describe([])

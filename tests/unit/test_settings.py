@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from celery_lab import settings
+from celery_lab.errors import SettingsError
+from celery_lab.settings import SETTINGS, Ports
+
+
+def test_a_lab_without_settings_stays_in_its_folder_and_on_loopback(tmp_path: Path) -> None:
+    config = settings.load({}, tmp_path)
+
+    assert config.home == tmp_path / ".lab"
+    assert config.dags == tmp_path / "dags"
+    assert config.venv == tmp_path / ".venv"
+    assert config.bind == config.client_host == "127.0.0.1"
+    assert config.ports == Ports(postgres=15432, redis=16379, webserver=8080, flower=5555)
+    assert config.postgres_bin is None
+    assert config.redis_server is None
+
+
+def test_dotenv_is_stronger_than_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LAB_START_TIMEOUT=20\n")
+
+    config = settings.load({}, tmp_path)
+
+    assert config.start_timeout == 20
+    assert config.stop_timeout == 60
+
+
+def test_the_environment_is_stronger_than_dotenv(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LAB_START_TIMEOUT=20\nLAB_STOP_TIMEOUT=30\n")
+
+    config = settings.load({"LAB_START_TIMEOUT": "40"}, tmp_path)
+
+    assert config.start_timeout == 40
+    assert config.stop_timeout == 30
+
+
+def test_an_empty_setting_is_the_default(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LAB_HOME=/srv/lab\nLAB_PORT_OFFSET=7\nLAB_BIND=0.0.0.0\nLAB_POSTGRES_BIN=/srv/bin\n")
+    empty = {"LAB_HOME": "", "LAB_PORT_OFFSET": "", "LAB_BIND": "", "LAB_POSTGRES_BIN": ""}
+
+    config = settings.load(empty, tmp_path)
+
+    assert config._replace(dotenv={}) == settings.load({}, tmp_path / "elsewhere")._replace(
+        dotenv={}, home=tmp_path / ".lab", dags=tmp_path / "dags", venv=tmp_path / ".venv"
+    )
+
+
+def test_dotenv_keeps_what_is_meant_for_airflow(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("AIRFLOW__CORE__PARALLELISM=64\n")
+
+    assert settings.load({}, tmp_path).dotenv == {"AIRFLOW__CORE__PARALLELISM": "64"}
+
+
+def test_all_ports_shift_together(tmp_path: Path) -> None:
+    config = settings.load({"LAB_PORT_OFFSET": "100"}, tmp_path)
+
+    assert config.ports == Ports(postgres=15532, redis=16479, webserver=8180, flower=5655)
+
+
+def test_the_greatest_offset_keeps_every_port_possible(tmp_path: Path) -> None:
+    assert max(settings.load({"LAB_PORT_OFFSET": "49156"}, tmp_path).ports) == 65535
+
+
+@pytest.mark.parametrize("offset", ["many", "-1", "1.5", "49157", "1e3", "٣", "99999999999999999999"])
+def test_an_offset_that_is_no_port_number_is_refused(tmp_path: Path, offset: str) -> None:
+    with pytest.raises(
+        SettingsError, match=rf"^LAB_PORT_OFFSET={re.escape(offset)} is not a whole number from 0 to 49156; mend it in \.env"
+    ):
+        settings.load({"LAB_PORT_OFFSET": offset}, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["LAB_START_TIMEOUT", "LAB_STOP_TIMEOUT"])
+def test_a_time_of_nothing_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name}=0 is not a whole number from 1 "):
+        settings.load({name: "0"}, tmp_path)
+
+
+def test_a_mistyped_setting_is_refused_with_the_name_that_was_meant(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"no setting LAB_PORTOFFSET \(in the environment\); did you mean LAB_PORT_OFFSET\?"):
+        settings.load({"LAB_PORTOFFSET": "100"}, tmp_path)
+
+
+def test_a_mistyped_setting_in_dotenv_is_told_to_be_there(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LAB_HOMES=/srv/lab\n")
+
+    with pytest.raises(SettingsError, match=r"no setting LAB_HOMES \(in \.env\); did you mean LAB_HOME\?"):
+        settings.load({}, tmp_path)
+
+
+def test_a_setting_unlike_any_other_is_refused_with_the_list_of_all(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        settings.load({"LAB_QQQQQQQQQQQ": "1"}, tmp_path)
+
+    assert all(name in str(refusal.value) for name in SETTINGS)
+
+
+def test_what_the_lab_sets_for_its_own_processes_is_no_unknown_setting(tmp_path: Path) -> None:
+    assert settings.load({"LAB_NAME": "scheduler", "LAB_UP_PID": "1"}, tmp_path) == settings.load({}, tmp_path)
+
+
+def test_variables_of_others_are_none_of_the_labs_business(tmp_path: Path) -> None:
+    assert settings.load({"LABEL": "x", "MY_LAB_HOME": "y"}, tmp_path) == settings.load({}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("bind", "client", "url"),
+    [
+        ("127.0.0.1", "127.0.0.1", "http://127.0.0.1:8080"),
+        ("0.0.0.0", "127.0.0.1", "http://127.0.0.1:8080"),
+        ("192.168.1.5", "192.168.1.5", "http://192.168.1.5:8080"),
+        ("::1", "::1", "http://[::1]:8080"),
+        ("::", "::1", "http://[::1]:8080"),
+    ],
+)
+def test_clients_find_the_lab_wherever_it_listens(tmp_path: Path, bind: str, client: str, url: str) -> None:
+    config = settings.load({"LAB_BIND": bind}, tmp_path)
+
+    assert (config.bind, config.client_host, config.url("webserver")) == (bind, client, url)
+
+
+@pytest.mark.parametrize("bind", ["localhost", "127.0.0.1:80", "*"])
+def test_an_address_to_listen_on_is_a_number(tmp_path: Path, bind: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^LAB_BIND={re.escape(bind)} is not an IP address; use 127\.0\.0\.1 or"):
+        settings.load({"LAB_BIND": bind}, tmp_path)
+
+
+def test_a_tilde_is_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+
+    assert settings.load({"LAB_HOME": "~/lab"}, tmp_path).home == Path("/home/ada/lab")
+
+
+@pytest.mark.parametrize("name", ["LAB_HOME", "LAB_DAGS", "LAB_VENV", "LAB_POSTGRES_BIN", "LAB_REDIS_SERVER"])
+def test_a_relative_path_counts_from_the_project_wherever_the_command_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+
+    config = settings.load({name: "sub/../other"}, tmp_path / "project")
+
+    assert config._asdict()[name.removeprefix("LAB_").lower()] == tmp_path / "project" / "other"
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("NAME=value", "value"),
+        ("NAME=", ""),
+        ("NAME=''", ""),
+        ("NAME='two words'", "two words"),
+        ('NAME="it\'s"', "it's"),
+        ("  NAME=value  ", "value"),
+        ("NAME=a=b", "a=b"),
+        ("NAME=redis://:p@h:1/0", "redis://:p@h:1/0"),
+        ("NAME='#1'", "#1"),
+    ],
+)
+def test_dotenv_is_read_as_a_shell_would(line: str, value: str) -> None:
+    assert settings.parse_dotenv(line, ".env") == {"NAME": value}
+
+
+def test_comments_and_empty_lines_of_dotenv_mean_nothing() -> None:
+    assert settings.parse_dotenv("# one\n\n   # two\nA=1\n\t\nB=2", ".env") == {"A": "1", "B": "2"}
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("export NAME=value", "write it without `export` and without spaces around `=`."),
+        ("NAME = value", "write it without `export` and without spaces around `=`."),
+        ("NAME", "is not NAME=value: 'NAME'"),
+        ("=value", "is not NAME=value: '=value'"),
+        ("1NAME=value", "is not NAME=value: '1NAME=value'"),
+        ("NA-ME=value", "is not NAME=value: 'NA-ME=value'"),
+        ("NAME='value", 'has an open quote: "NAME=\'value"; close it.'),
+        ('NAME="value', "has an open quote: 'NAME=\"value'; close it."),
+        ("NAME=two words", "has a space in its value: 'NAME=two words'; put the value in quotes."),
+        ("NAME=value # why", "has a space in its value: 'NAME=value # why'; put the value in quotes."),
+    ],
+)
+def test_what_honcho_would_drop_or_change_in_dotenv_is_refused_with_its_line(line: str, complaint: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        settings.parse_dotenv(f"# first\nGOOD=1\n{line}\n", ".env")
+
+    assert str(refusal.value).startswith(".env line 3 ")
+    assert complaint in str(refusal.value)
+
+
+def test_a_dotenv_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"NAME=\xff\xfe")
+
+    with pytest.raises(SettingsError, match=rf"^cannot read {re.escape(str(tmp_path))}/\.env: .*; mend the file or remove it\.$"):
+        settings.load({}, tmp_path)
+
+
+def test_a_dotenv_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+
+    with pytest.raises(SettingsError, match=r"^cannot read .*\.env: .*; mend the file or remove it\.$"):
+        settings.load({}, tmp_path)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from celery_lab.errors import LabError, NotReadyError, NotRunningError
+from celery_lab.wait import wait_until
+
+
+def answers(*reasons: str | None) -> Callable[[], str | None]:
+    """Return a probe that gives `reasons` one by one, then the last one for ever."""
+    pending = list(reasons)
+    return lambda: pending.pop(0) if len(pending) > 1 else pending[0]
+
+
+def test_what_is_ready_is_not_waited_for() -> None:
+    told: list[str] = []
+
+    assert wait_until(answers(None), 0, "redis", interval=3600, on_wait=told.append) < 3600
+    assert told == []
+
+
+def test_waiting_ends_when_the_probe_has_no_reason_left() -> None:
+    wait_until(answers("starting", "loading", None), 60, "redis", interval=0)
+
+
+def test_a_reason_is_told_when_it_changes() -> None:
+    told: list[str] = []
+
+    wait_until(answers("starting", "starting", "loading", "loading", "starting", None), 60, "redis", interval=0, on_wait=told.append)
+
+    assert told == ["starting", "loading", "starting"]
+
+
+def test_the_deadline_names_what_was_missing_and_the_last_reason() -> None:
+    with pytest.raises(NotReadyError, match=r"^redis is not ready after 0\.01 s: loading\.$"):
+        wait_until(answers("starting", "loading"), 0.01, "redis", interval=0.002)
+
+
+def test_the_deadline_gives_advice_where_there_is_some() -> None:
+    with pytest.raises(NotReadyError, match=r"^redis is not ready after 0 s: starting; see its log\.$"):
+        wait_until(answers("starting"), 0, "redis", advice="see its log", interval=0)
+
+
+@pytest.mark.parametrize("error", [NotRunningError, LabError])
+def test_a_probe_that_sees_no_use_in_waiting_ends_it_at_once(error: type[LabError]) -> None:
+    looks = 0
+
+    def probe() -> str | None:
+        nonlocal looks
+        looks += 1
+        raise error("every process has ended.")
+
+    with pytest.raises(error, match=r"^every process has ended\.$"):
+        wait_until(probe, 3600, "the cluster", interval=3600)
+    assert looks == 1
