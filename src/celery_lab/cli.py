@@ -354,7 +354,7 @@ def _up_in_background(programs: supervisor.Programs, expected: dict[str, Service
         if states:
             if supervisor.plan(cluster.supervisor.programs, programs):
                 _say("lab: runs already, with other processes than the Procfile names: `./lab apply` brings it about")
-            cluster.supervisor.launch(name for name, process in states.items() if process.state in {"STOPPED", "EXITED", "FATAL"})
+            cluster.supervisor.launch(name for name, state in states.items() if state in {"STOPPED", "EXITED", "FATAL"})
             expected = supervisor.services(cluster.supervisor.programs)
         else:
             preflight.check(cluster.settings, expected)
@@ -374,7 +374,7 @@ def _wait_for(cluster: Cluster, names: list[str]) -> None:
 
     def probe() -> str | None:
         late = [process for process in cluster.status(details=False).processes if process.name in names and not process.ready]
-        failed = [process.name for process in late if cluster.supervisor.states()[process.name].state == "FATAL"]
+        failed = [process.name for process in late if cluster.supervisor.states().get(process.name) == "FATAL"]
         if failed:
             raise NotReadyError(
                 f"{failed[0]} cannot start; the end of its log stands above, all of it in {cluster.supervisor.log(failed[0])}."

@@ -23,7 +23,7 @@ from celery_lab.registry import Record
 from celery_lab.services import Service, describe
 from celery_lab.settings import Settings
 from celery_lab.status import Evidence, Status
-from celery_lab.supervisor import Supervised, Supervisor
+from celery_lab.supervisor import Supervisor
 from celery_lab.wait import wait_until
 
 
@@ -208,13 +208,12 @@ class Cluster:
         except (httpx.HTTPError, ValueError) as error:
             return f"Flower does not answer: {error}"
 
-    def _failures(self, supervised: Mapping[str, Supervised], records: Mapping[str, Record]) -> dict[str, str]:
+    def _failures(self, supervised: Mapping[str, str], records: Mapping[str, Record]) -> dict[str, str]:
         """Return the last words of processes that supervisord has given up on, or tries again later."""
         return {
-            name: f"ended with status {process.exit_status} again and again ({process.state}); its last words: "
-            + " | ".join(self.supervisor.tail(name, 2))
-            for name, process in supervised.items()
-            if process.state in {"FATAL", "BACKOFF"} and name not in records
+            name: "ends as soon as it starts; its last words: " + " | ".join(self.supervisor.tail(name, 2))
+            for name, state in supervised.items()
+            if state in {"FATAL", "BACKOFF"} and name not in records
         }
 
     def _import_errors(self) -> list[dict[str, Any]]:

@@ -66,6 +66,8 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
         status = guard.run(program, _stop(service, config, supervisor), [*watched, *starter], listener)
         if registration.record.state != "stopping":
+            if supervisor == "supervisord":  # honcho says so itself.
+                print(f"lab: {name} ended with status {status}", file=sys.stderr, flush=True)
             _note_first_end(first_end(config.home), name, status)
         return status
     finally:

@@ -52,16 +52,6 @@ class Plan:
         return bool(self.added or self.changed or self.removed)
 
 
-@dataclass(frozen=True)
-class Supervised:
-    """What supervisord says of a process."""
-
-    name: str
-    state: str  #: STOPPED, STARTING, RUNNING, BACKOFF, STOPPING, EXITED or FATAL
-    pid: int
-    exit_status: int
-
-
 def wanted(lines: Iterable[Line], counts: Mapping[str, int] | None = None) -> Programs:
     """Return the processes that the Procfile names, some lines of it several times."""
     counts = counts or {}
@@ -153,13 +143,16 @@ class Supervisor:
             raise NotReadyError(f"supervisord did not start: {words[0]}; see {self._settings.home / 'supervisord.log'}.")
         wait_until(lambda: None if self.running else "it does not answer", 10, "supervisord")
 
-    def states(self) -> dict[str, Supervised]:
-        """Return all processes by name; empty when supervisord does not run."""
+    def states(self) -> dict[str, str]:
+        """Return the state of each process by its name; empty when supervisord does not run.
+
+        A state is STOPPED, STARTING, RUNNING, BACKOFF, STOPPING, EXITED or FATAL.
+        """
         try:
             infos: list[dict[str, Any]] = self._call("getAllProcessInfo")
         except NotRunningError:
             return {}
-        return {info["name"]: Supervised(info["name"], info["statename"], info["pid"], info["exitstatus"]) for info in infos}
+        return {info["name"]: info["statename"] for info in infos}
 
     def launch(self, names: Iterable[str]) -> None:
         """Start those of `names` that do not run."""
@@ -172,7 +165,7 @@ class Supervisor:
 
         The launchers kill what takes longer than LAB_STOP_TIMEOUT, so without a `timeout` none is left.
         """
-        pending = [name for name in names if self.states()[name].state in ("STARTING", "RUNNING", "BACKOFF", "STOPPING")]
+        pending = [name for name in names if self.states()[name] in ("STARTING", "RUNNING", "BACKOFF", "STOPPING")]
         for name in pending:
             with suppress(Fault):
                 self._call("stopProcess", name, False)  # noqa: FBT003  # as above
@@ -181,7 +174,7 @@ class Supervisor:
             on_wait(", ".join(pending))
             time.sleep(0.1)
             states = self.states()
-            pending = [name for name in pending if name in states and states[name].state in ("RUNNING", "STARTING", "STOPPING")]
+            pending = [name for name in pending if name in states and states[name] in ("RUNNING", "STARTING", "STOPPING")]
         return pending
 
     def apply(self, programs: Programs, on_wait: Callable[[str], None] = lambda _reason: None) -> Plan:

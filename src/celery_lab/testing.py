@@ -40,6 +40,8 @@ from celery_lab.wait import wait_until
 
 #: Offsets that keep all ports below 32768, where Linux begins to hand out ports for outgoing connections.
 OFFSETS = range(200, 16_000)
+#: What a checkout needs to run, without its environment.
+PARTS = ("lab", "Procfile", "supervisord.conf", "config", "dags", "src", "requirements.lock", "requirements")
 #: Seconds in which a lab that was told to stop, or whose honcho was killed, is gone.
 GONE = 10.0
 
@@ -194,6 +196,14 @@ def throwaway_lab(
         raise
     finally:
         lab.destroy()
+
+
+def copy_project(folder: Path) -> Path:
+    """Copy what a checkout needs to run into `folder`, and return that; a test may edit the copy."""
+    for part in PARTS:
+        source = PROJECT / part
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, folder / part)
+    return folder
 
 
 def free_offset() -> int:

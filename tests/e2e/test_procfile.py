@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import sys
 from pathlib import Path
 
 from celery_lab import runs
-from celery_lab.settings import PROJECT
-from celery_lab.testing import throwaway_lab
-
-#: What a checkout needs to run, without its environment.
-PARTS = ("lab", "Procfile", "config", "dags", "src", "requirements.lock", "requirements")
-
-
-def copy_project(folder: Path) -> Path:
-    for part in PARTS:
-        source = PROJECT / part
-        (shutil.copytree if source.is_dir() else shutil.copy2)(source, folder / part)
-    return folder
+from celery_lab.testing import copy_project, throwaway_lab
 
 
 def test_plain_honcho_runs_three_workers_with_names_of_their_own() -> None:

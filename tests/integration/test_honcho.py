@@ -62,5 +62,5 @@ def test_redis_outlives_those_that_may_need_it_while_they_stop(sandbox: Sandbox)
     honcho.stop()
 
     output = honcho.output
-    assert output.index("finished") < output.index("Redis is now ready to exit")
+    assert output.index("finished") < output.index("is now ready to exit")
     assert output.index("slow.1 stopped") < output.index("redis.1 stopped")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from .sandbox import Sandbox, until
@@ -90,7 +91,7 @@ def test_a_program_has_no_secret_on_its_command_line(sandbox: Sandbox) -> None:
     launcher = sandbox.start("redis", "redis")
     until(lambda: sandbox.records.get("redis") and sandbox.records["redis"].state == "running", "Redis")
 
-    shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    shown = "\n".join(" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
 
     assert f":{sandbox.settings.ports.redis}" in shown
     assert [secret for secret in sandbox.credentials if secret in shown] == []

@@ -1,0 +1,209 @@
+"""The lab in the background: scaled, broken and mended while it runs, in a checkout of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from tempfile import mkdtemp
+
+import psutil
+import pytest
+
+from celery_lab import runs
+from celery_lab.cluster import Cluster
+from celery_lab.runs import Task
+from celery_lab.testing import ThrowawayLab, copy_project, throwaway_lab
+from celery_lab.wait import wait_until
+
+EXTRA = "worker-extra: ./lab exec airflow celery worker --queues extra --concurrency 1\n"
+
+
+@pytest.fixture(scope="module")
+def checkout() -> Iterator[Path]:
+    """A checkout with an environment of its own, whose Procfile tests may edit."""
+    folder = Path(mkdtemp(prefix="lab checkout "))
+    folder.chmod(0o755)
+    yield copy_project(folder)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def background(checkout: Path) -> Iterator[ThrowawayLab]:
+    variables = {"LAB_HOME": str(checkout / ".lab"), "LAB_VENV": str(checkout / ".venv"), "LAB_STOP_TIMEOUT": "30"}
+    with throwaway_lab(checkout / "dags", variables, checkout) as lab:
+        assert "lab: ready after" in lab.command("up", "-d").stdout
+        yield lab
+        lab.look()
+        lab.command("down")
+        lab.wait_until_gone()
+
+
+@pytest.fixture
+def procfile(checkout: Path, background: ThrowawayLab) -> Iterator[Path]:
+    """The Procfile; whatever a test makes of it, it is put back and applied."""
+    path = checkout / "Procfile"
+    text = path.read_text()
+    yield path
+    path.write_text(text)
+    background.command("apply")
+    background.cluster.wait_until_ready()
+
+
+def pids(cluster: Cluster) -> dict[str, int]:
+    return {name: record.main_pid for name, record in cluster.records.items()}
+
+
+def seconds(moment: str | None) -> float:
+    return datetime.fromisoformat((moment or "").replace("Z", "+00:00")).timestamp()
+
+
+def test_up_and_down_twice_are_harmless(background: ThrowawayLab) -> None:
+    before = pids(background.cluster)
+    assert "lab: ready" in background.command("up", "-d").stdout
+    assert pids(background.cluster) == before
+
+    background.look()
+    background.command("down")
+    background.wait_until_gone()
+    assert "is not running" in background.command("down").stdout
+    background.command("up", "-d")
+
+
+def test_supervisorctl_works_on_it_as_usual(background: ThrowawayLab, checkout: Path) -> None:
+    done = subprocess.run([checkout / ".venv/bin/supervisorctl", "pid", "redis"], cwd=checkout, capture_output=True, text=True, check=True)
+
+    assert int(done.stdout) == background.cluster.records["redis"].pid
+
+
+def test_applying_an_edited_procfile_touches_only_what_differs(background: ThrowawayLab, procfile: Path) -> None:
+    cluster = background.cluster
+    before = pids(cluster)
+    running = runs.start(cluster, "fan_out", {"tasks": 6, "seconds": 5})
+    wait_until(lambda: None if any(worker.running for worker in cluster.status(details=False).workers) else "idle", 30, "a running task")
+    procfile.write_text(procfile.read_text().replace("--queues default --concurrency 4", "--queues default,late --concurrency 3") + EXTRA)
+    assert "the Procfile differs from what runs" in background.command("status").stdout
+
+    printed = background.command("apply").stdout
+
+    assert "+ worker-extra" in printed
+    assert "~ worker-default" in printed
+    after = pids(cluster)
+    assert {name for name, pid in after.items() if before.get(name) != pid} == {"worker-default", "worker-extra"}
+    workers = {worker.name: (worker.queues, worker.concurrency) for worker in cluster.status(details=False).workers}
+    assert workers["worker-default"] == (["default", "late"], 3)
+    assert workers["worker-extra"] == (["extra"], 1)
+    # The changed worker has finished its tasks first: none of them was tried twice.
+    wait_until(lambda: None if cluster.api.run_state("fan_out", running) == "success" else "running", 60, "the run")
+    assert {task.try_number for task in runs.look(cluster, "fan_out", running).tasks} == {1}
+    assert background.command("apply").stdout.startswith("lab: nothing to do")
+
+
+def test_scale_is_undone_by_apply(background: ThrowawayLab) -> None:
+    before = pids(background.cluster)
+
+    assert "+ worker-default-3" in background.command("scale", "worker-default=3").stdout
+    status = background.cluster.status(details=False)
+    assert [worker.name for worker in status.workers] == ["worker-default", "worker-default-2", "worker-default-3", "worker-high-cpu"]
+    assert status.ready
+
+    assert "- worker-default-3" in background.command("apply").stdout
+    assert pids(background.cluster) == before
+
+
+def test_a_killed_workers_task_runs_on_another_one_within_25_seconds(background: ThrowawayLab) -> None:
+    cluster = background.cluster
+    background.command("scale", "worker-default=2")
+    run_id = runs.start(cluster, "worker_loss", {"seconds": 12})
+
+    def task() -> Task:
+        return runs.look(cluster, "worker_loss", run_id).tasks[0]
+
+    wait_until(lambda: None if task().state == "running" else f"{task().state}", 30, "the task")
+    victim = task().worker or ""
+    other = {"worker-default": "worker-default-2", "worker-default-2": "worker-default"}[victim]
+    background.command("kill", victim)
+    # The other worker must take it: the killed one, which comes back sooner, is made to look lost for longer.
+    back = wait_until(lambda: None if victim in names(cluster) else "away", 30, f"the return of {victim}")
+    background.command("airflow", "celery", "remove-queue", "-H", f"celery@{victim}", "-q", "default")
+
+    wait_until(lambda: None if task().try_number == 2 and task().state == "running" else f"{task()}", 25, "the second try")
+    assert back < 30
+    assert task().worker == other
+    wait_until(lambda: None if cluster.api.run_state("worker_loss", run_id) == "success" else "running", 60, "the run")
+    states = [entry["state"] for entry in cluster.api.tries("worker_loss", run_id, "count")]
+    assert states.count("success") == 1
+    background.command("apply")
+    background.command("restart", "worker-default")
+
+
+def names(cluster: Cluster) -> set[str]:
+    return {worker.name for worker in cluster.status(details=False).workers}
+
+
+def test_a_paused_process_is_shown_as_such_and_goes_on_when_resumed(background: ThrowawayLab) -> None:
+    background.command("pause", "worker-high-cpu")
+    paused = next(process for process in background.cluster.status(details=False).processes if process.name == "worker-high-cpu")
+    background.command("resume", "worker-high-cpu")
+
+    assert (paused.state, paused.ready) == ("paused", False)
+    wait_until(lambda: None if background.cluster.status(details=False).ready else "not ready", 20, "the lab")
+
+
+def test_a_fault_for_a_process_of_another_lab_is_refused(background: ThrowawayLab) -> None:
+    for command in ("kill", "pause", "resume"):
+        done = background.command(command, "worker-of-another-lab", check=False)
+        assert done.returncode == 16
+        assert "worker-of-another-lab" in done.stderr
+
+
+def test_a_process_that_cannot_start_is_shown_with_its_last_words(background: ThrowawayLab, procfile: Path) -> None:
+    procfile.write_text(procfile.read_text() + "broken: ./lab exec sh -c 'echo the reason; exit 3'\n")
+
+    done = background.command("apply", check=False)
+
+    assert done.returncode == 18
+    assert "the reason" in done.stdout
+    status = json.loads(background.command("status", "--json", check=False).stdout)
+    broken = next(process for process in status["processes"] if process["name"] == "broken")
+    assert broken["state"] == "failed"
+    assert "status 3" in broken["reason"]
+    assert "the reason" in broken["reason"]
+
+
+def test_logs_shows_the_last_lines_of_a_process(background: ThrowawayLab) -> None:
+    printed = background.command("logs", "worker-default", "-n", "500").stdout
+
+    assert "celery@worker-default ready." in printed
+    assert background.command("logs", "nobody", check=False).returncode == 16
+
+
+def test_nothing_outlives_a_killed_supervisord_and_the_next_start_is_healthy(background: ThrowawayLab) -> None:
+    background.look()
+    os.kill(int((background.cluster.settings.home / "supervisord.pid").read_text()), 9)
+    background.wait_until_gone()
+
+    background.command("up", "-d")
+    assert runs.run(background.cluster, "fan_out", {"tasks": 2, "seconds": 0}).state == "success"
+
+
+def test_plain_supervisord_runs_the_committed_configuration(checkout: Path, background: ThrowawayLab) -> None:
+    background.look()
+    background.command("down")
+    background.wait_until_gone()
+
+    plain = subprocess.Popen([checkout / ".venv/bin/supervisord", "-n"], cwd=checkout, env=background.environ, stdout=subprocess.DEVNULL)
+    try:
+        background.cluster.wait_until_ready()
+        background.look()
+        listed = subprocess.run([checkout / ".venv/bin/supervisorctl", "status"], cwd=checkout, capture_output=True, text=True, check=False)
+        assert listed.stdout.count("RUNNING") + listed.stdout.count("STARTING") == 9
+    finally:
+        psutil.Process(plain.pid).terminate()
+        plain.wait(timeout=60)
+    background.wait_until_gone()
+    background.command("up", "-d")
