@@ -210,8 +210,10 @@ class Cluster:
 
     def _failures(self, supervised: Mapping[str, str], records: Mapping[str, Record]) -> dict[str, str]:
         """Return the last words of processes that supervisord has given up on, or tries again later."""
+        ends = registry.ends(self.settings.home)
         return {
-            name: "ends as soon as it starts; its last words: " + " | ".join(self.supervisor.tail(name, 2))
+            name: f"ended with status {ends.get(name, 'unknown')}, again and again; its last words: "
+            + " | ".join(self.supervisor.tail(name, 2))
             for name, state in supervised.items()
             if state in {"FATAL", "BACKOFF"} and name not in records
         }

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 
 from celery_lab import launcher, registry, settings
 from celery_lab.errors import AlreadyRunningError
@@ -40,8 +39,8 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
         raise AlreadyRunningError(
             f"another `./lab up` of the lab in {config.home} is at work; use that one, or set LAB_HOME and LAB_PORT_OFFSET for a second lab."
         ) from None
-    for note in (launcher.first_end(config.home), launcher.stopping(config.home)):
-        note.unlink(missing_ok=True)
+    launcher.stopping(config.home).unlink(missing_ok=True)
+    registry.forget_ends(config.home)
     variables = {**environ, launcher.STARTER: str(os.getpid())}
     asked: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -89,12 +88,9 @@ def _stop(config: Settings, honcho: subprocess.Popen[bytes], number: signal.Sign
 
 
 def _explain(config: Settings) -> None:
-    """Say who ended first, when it was not the user who ended the lab."""
-    cause: Path = launcher.first_end(config.home)
-    if cause.exists():
-        name, _, code = cause.read_text().partition(" ")
+    """Say who ended first."""
+    for name, status in list(registry.ends(config.home).items())[:1]:
         print(
-            f"lab: {name} ended first, with status {code.strip()}, and honcho stopped the others; its last words stand above, after `{name}`.",
+            f"lab: {name} ended first, with status {status}, and honcho stopped the others; its last words stand above, after `{name}`.",
             file=sys.stderr,
         )
-        cause.unlink()

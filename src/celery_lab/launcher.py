@@ -66,28 +66,16 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
         status = guard.run(program, _stop(service, config, supervisor), [*watched, *starter], listener)
         if registration.record.state != "stopping":
-            if supervisor == "supervisord":  # honcho says so itself.
-                print(f"lab: {name} ended with status {status}", file=sys.stderr, flush=True)
-            _note_first_end(first_end(config.home), name, status)
+            registry.note_end(config.home, name, status)
         return status
     finally:
         registration.release()
         _end_orphaned_reader(supervisor, watched)
 
 
-def first_end(home: Path) -> Path:
-    """Return the file that says which process ended before it was asked to, and with which status."""
-    return home / "run" / "first-end"
-
-
 def stopping(home: Path) -> Path:
     """Return the file that is there while `lab up` stops: who sees it has come too late."""
     return home / "run" / "stopping"
-
-
-def _note_first_end(path: Path, name: str, status: int) -> None:
-    with suppress(OSError), path.open("x") as file:
-        file.write(f"{name} {status}\n")
 
 
 def _become(

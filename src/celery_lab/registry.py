@@ -56,6 +56,7 @@ class Registration:
             time.sleep(0.01)
         self.record = record
         self._write()
+        _end(home, record.name).unlink(missing_ok=True)
 
     def update(self, **changes: object) -> None:
         """Change fields of the record; others read it from now on."""
@@ -86,6 +87,24 @@ def running(home: Path) -> dict[str, Record]:
     return records
 
 
+def note_end(home: Path, name: str, status: int) -> None:
+    """Write down that a process has ended unasked; forgotten when one of that name runs again."""
+    with suppress(OSError):
+        _end(home, name).write_text(f"{status}\n")
+
+
+def ends(home: Path) -> dict[str, int]:
+    """Return the exit statuses of the processes that have ended unasked and run no more, the first one first."""
+    files = sorted(_folder(home).glob("*.end"), key=lambda path: path.stat().st_mtime_ns)
+    return {path.stem: int(path.read_text()) for path in files}
+
+
+def forget_ends(home: Path) -> None:
+    """Forget all that `note_end` wrote down."""
+    for path in _folder(home).glob("*.end"):
+        path.unlink(missing_ok=True)
+
+
 def is_held(lock: Path) -> bool:
     """Return whether a living process holds `lock`."""
     try:
@@ -93,6 +112,10 @@ def is_held(lock: Path) -> bool:
             return not _try_lock(file, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
+
+
+def _end(home: Path, name: str) -> Path:
+    return _folder(home) / f"{name}.end"
 
 
 def _folder(home: Path) -> Path:

@@ -9,6 +9,8 @@ import sys
 import psutil
 import pytest
 
+from celery_lab import registry
+
 from .sandbox import Sandbox, until
 
 LIVE = ("sh", "-c", "echo ready; while :; do sleep 1; done")
@@ -77,14 +79,18 @@ def test_a_program_is_told_its_name_and_its_lab(sandbox: Sandbox) -> None:
     assert launcher.output == f"mine {sandbox.home} {sandbox.home}/airflow\n"
 
 
-def test_the_first_process_to_end_by_itself_is_written_down(sandbox: Sandbox) -> None:
+def test_processes_that_end_by_themselves_are_written_down_until_they_run_again(sandbox: Sandbox) -> None:
     stopped = sandbox.start("stopped", *LIVE)
     stopped.until("ready")
     stopped.stop()
     sandbox.start("first", "sh", "-c", "exit 3").end()
     sandbox.start("second", "sh", "-c", "exit 4").end()
 
-    assert (sandbox.home / "run" / "first-end").read_text() == "first 3\n"
+    assert list(registry.ends(sandbox.home).items()) == [("first", 3), ("second", 4)]
+    again = sandbox.start("first", *LIVE)
+    again.until("ready")
+    assert registry.ends(sandbox.home) == {"second": 4}
+    again.stop()
 
 
 def test_a_program_has_no_secret_on_its_command_line(sandbox: Sandbox) -> None:
