@@ -41,8 +41,7 @@ class AirflowApi:
 
         """
         response = self._send(method, path, **options)
-        if response.is_error:
-            raise LabError(f"Airflow refused {method} {path} with status {response.status_code}: {_detail(response)}.")
+        _check(response)
         return response.json() if response.content else None
 
     def dag(self, dag_id: str) -> dict[str, Any]:
@@ -55,7 +54,7 @@ class AirflowApi:
         response = self._send("GET", f"/dags/{dag_id}")
         if response.status_code == httpx.codes.NOT_FOUND:
             raise UnknownDagError(dag_id)
-        response.raise_for_status()
+        _check(response)
         return dict(response.json())
 
     def dag_ids(self) -> list[str]:
@@ -131,9 +130,17 @@ def seconds_ago(timestamp: str | None) -> float | None:
     return time.time() - datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp() if timestamp else None
 
 
+def _check(response: httpx.Response) -> None:
+    """Raise a LabError when Airflow refuses."""
+    if response.is_error:
+        request = response.request
+        raise LabError(f"Airflow refused {request.method} {request.url.path} with status {response.status_code}: {_detail(response)}.")
+
+
 def _detail(response: httpx.Response) -> str:
     try:
         detail = response.json()["detail"]
     except (ValueError, KeyError, TypeError):
         return response.text.strip()[:200] or response.reason_phrase
-    return detail if isinstance(detail, str) else "; ".join(str(item.get("msg", item)) for item in detail)
+    items = detail if isinstance(detail, list) else [detail]
+    return "; ".join(str(item.get("msg", item)) if isinstance(item, dict) else str(item) for item in items)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.live import Live
 
-from celery_lab import credentials, display, doctor, faults, preflight, procfile, registry, runs, settings, supervisor
+from celery_lab import credentials, display, doctor, experiments, faults, preflight, procfile, registry, runs, settings, supervisor
 from celery_lab.cluster import Cluster
 from celery_lab.credentials import ADMIN
 from celery_lab.errors import AlreadyRunningError, LabError, NotReadyError, NotRunningError
@@ -188,6 +188,24 @@ def resume(name: Name) -> None:
     """Let a paused process go on."""
     with Cluster.open() as cluster:
         _say(f"lab: resumed {name}: {faults.resume(cluster, name)} processes")
+
+
+@app.command()
+def experiment(
+    names: Annotated[list[str] | None, typer.Argument(metavar="FAULT...", help="Faults (default: all).")] = None,
+    times: Annotated[int, typer.Option("--trials", "-n", min=1, help="How often each.")] = 1,
+    as_json: Json = False,
+) -> NoReturn:
+    """Break the background cluster under load, and show what each fault cost. Exits with 1 if a task was lost."""
+    with Cluster.open() as cluster:
+        _require_supervisor(cluster)
+        done = []
+        for trial in experiments.trials(cluster, experiments.chosen(names or []), times):
+            done.append(trial)
+            print(f"lab: {display.trial(trial)}", file=sys.stderr, flush=True)
+        rows = experiments.summary(done)
+        _print_json([vars(row) for row in rows]) if as_json else display.console.print(display.rows(rows))
+        raise typer.Exit(0 if all(row.recovered == row.trials and not row.lost for row in rows) else 1)
 
 
 @app.command()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from celery_lab.experiments import Row, Trial
 from celery_lab.runs import Run, Task
 from celery_lab.status import Status
 
@@ -67,6 +69,23 @@ def run(result: Run) -> Group:
             f"{end - start:.1f}" if start and end else "-",
         )
     return Group(table, Text(f"{result.dag_id} {result.run_id}: {result.state}", COLOURS.get(result.state, "")))
+
+
+def trial(done: Trial) -> str:
+    """Return one line about one trial."""
+    time = f"ready after {done.recovered:.1f} s" if done.recovered is not None else "never ready again"
+    return (
+        f"{done.fault}: {time}, run {done.state}, {done.balance.lost} of {done.balance.tasks} tasks lost, {done.balance.repeated} repeated"
+    )
+
+
+def rows(summary: Sequence[Row]) -> Table:
+    """Return the table of `lab experiment`."""
+    table = _table("FAULT", ">TRIALS", ">RECOVERED", ">MEDIAN S", ">MAX S", ">TASKS", ">LOST", ">REPEATED")
+    for row in summary:
+        times = (f"{row.median}" if row.median is not None else "-", f"{row.maximum}" if row.maximum is not None else "-")
+        table.add_row(row.fault, f"{row.trials}", f"{row.recovered}", *times, f"{row.tasks}", f"{row.lost}", f"{row.repeated}")
+    return table
 
 
 def progress(result: Run) -> str:

@@ -9,11 +9,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from celery_lab.cluster import Cluster
-from celery_lab.errors import NotReadyError, UnknownDagError
+from celery_lab.errors import LabError, NotReadyError, UnknownDagError
 from celery_lab.wait import wait_until
 
 #: Seconds in which a new DAG file is live: `[dag_processor] refresh_interval` and its parsing.
 NEW_DAG = 15.0
+#: Seconds for which Airflow may not answer while a run is watched; killed, the api-server is back in 20.
+ABSENCE = 60.0
 FINAL = ("success", "failed")
 
 
@@ -102,12 +104,24 @@ def look(cluster: Cluster, dag_id: str, run_id: str) -> Run:
 
 
 def follow(cluster: Cluster, dag_id: str, run_id: str, on_change: Callable[[Run], None], interval: float = 0.5) -> Run:
-    """Watch the run until it has ended, and return it; `on_change` sees each look."""
-    while (run := look(cluster, dag_id, run_id)).state not in FINAL:
-        on_change(run)
+    """Watch the run until it has ended, and return it; `on_change` sees each look.
+
+    Raises:
+        LabError: Airflow has not answered for ABSENCE seconds.
+
+    """
+    answered = time.monotonic()
+    while True:
+        try:
+            run = look(cluster, dag_id, run_id)
+            answered = time.monotonic()
+            on_change(run)
+            if run.state in FINAL:
+                return run
+        except LabError:  # Somebody may have killed the api-server, to see what happens.
+            if time.monotonic() - answered > ABSENCE:
+                raise
         time.sleep(interval)
-    on_change(run)
-    return run
 
 
 def _task(instance: Mapping[str, Any]) -> Task:

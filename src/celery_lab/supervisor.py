@@ -22,7 +22,7 @@ from honcho.environ import ProcessParams
 from honcho.export.supervisord import Export
 from supervisor.xmlrpc import SupervisorTransport
 
-from celery_lab import identity
+from celery_lab import identity, processes
 from celery_lab.credentials import make_private_folder
 from celery_lab.errors import NotReadyError, NotRunningError, ProcfileError
 from celery_lab.procfile import Line, service_of
@@ -122,6 +122,16 @@ class Supervisor:
         return True
 
     @property
+    def pid(self) -> int:
+        """Its process.
+
+        Raises:
+            NotRunningError: it does not run.
+
+        """
+        return int(self._call("getPID"))
+
+    @property
     def programs(self) -> Programs:
         """The processes that it was last told to run."""
         return parse(self._active_configuration().read_text(encoding="utf-8"))
@@ -196,7 +206,7 @@ class Supervisor:
 
     def shut_down(self) -> None:
         """End supervisord, whose processes have ended."""
-        pid = int(self._call("getPID"))
+        pid = self.pid
         self._call("shutdown")
         wait_until(lambda: "it still runs" if _runs(pid) else None, 30, "the end of supervisord")
 
@@ -216,7 +226,7 @@ class Supervisor:
         import psutil
 
         with suppress(NotRunningError, psutil.Error):
-            if str(self.configuration) not in psutil.Process(int(self._call("getPID"))).cmdline():
+            if str(self.configuration) not in psutil.Process(self.pid).cmdline():
                 return PROJECT / "supervisord.conf"
         return self.configuration
 
@@ -258,8 +268,5 @@ def _is_instance(name: str, line: str, lines: Mapping[str, Line]) -> bool:
 
 
 def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    """Return whether `pid` lives; in a container nobody may collect what has ended."""
+    return any(row.pid == pid and not row.zombie for row in processes.table())

@@ -134,6 +134,14 @@ class ThrowawayLab:
         self._seen.update(tree)
         return set(tree)
 
+    def commands(self) -> dict[int, list[str]]:
+        """Return the command line of each process of the lab that lives now, by its pid."""
+        lines = {}
+        for pid in self.look():
+            with suppress(psutil.NoSuchProcess):  # Tasks come and go; a zombie has no command line either.
+                lines[pid] = psutil.Process(pid).cmdline()
+        return lines
+
     def stop(self, number: int = signal.SIGINT) -> int:
         """Stop the lab as Ctrl-C does, or with another signal, and return its exit status.
 

@@ -263,10 +263,7 @@ def test_status_warns_of_tasks_on_a_queue_that_no_worker_listens_to(lab: Throwaw
 class TestSecurity:
     def test_every_listener_is_on_loopback(self, lab: ThrowawayLab) -> None:
         listening = {
-            (process.name(), connection.laddr.ip)
-            for process in processes(lab)
-            for connection in connections(process)
-            if connection.status == psutil.CONN_LISTEN
+            (pid, connection.laddr.ip) for pid in lab.look() for connection in connections(pid) if connection.status == psutil.CONN_LISTEN
         }
         assert len(listening) >= 4
         assert {address for _, address in listening} == {"127.0.0.1"}
@@ -287,7 +284,7 @@ class TestSecurity:
     def test_no_secret_stands_in_an_argument_a_log_or_a_readable_file(self, lab: ThrowawayLab) -> None:
         runs.run(lab.cluster, "queue_routing")
         secrets = [value.encode() for value in lab.cluster.credentials]
-        arguments = " ".join(info for process in processes(lab) for info in process.cmdline()).encode()
+        arguments = " ".join(word for command in lab.commands().values() for word in command).encode()
         assert not [secret for secret in secrets if secret in arguments]
 
         logs = [lab.log, *(lab.cluster.settings.home / "logs").rglob("*.log")]
@@ -311,16 +308,11 @@ class TestSecurity:
         assert ignored.stdout.split() == [".lab/secrets.json", ".env", ".venv/x"]
 
 
-def connections(process: psutil.Process) -> list[Any]:
+def connections(pid: int) -> list[Any]:
     try:
-        return list(process.net_connections("inet"))
-    except psutil.AccessDenied:
+        return list(psutil.Process(pid).net_connections("inet"))
+    except (psutil.AccessDenied, psutil.NoSuchProcess):
         return []  # Airflow's supervisor of a running task hides itself from other processes of its user.
-
-
-def processes(lab: ThrowawayLab) -> list[psutil.Process]:
-    """Return the lab's processes, without tasks that end just now."""
-    return [process for process in map(psutil.Process, lab.look()) if process.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_a_second_up_of_the_same_lab_is_refused_and_the_first_goes_on(lab: ThrowawayLab) -> None:

@@ -29,7 +29,7 @@ def start_a_task_that_escapes(lab: ThrowawayLab) -> str:
 
     def escaped() -> str | None:
         states = [task.state for task in runs.look(lab.cluster, "own_process_group", run_id).tasks]
-        sleeping = [process for process in map(psutil.Process, lab.look()) if process.name() == "sleep"]
+        sleeping = [command for command in lab.commands().values() if command[:1] == ["sleep"]]
         return None if states == ["running"] and len(sleeping) >= 2 else f"the task is {states}, {len(sleeping)} of 2 children run"
 
     wait_until(escaped, 30, "the task's children")

@@ -1,0 +1,228 @@
+"""Breaks something under load, and measures what it cost: time, lost tasks, repeated tasks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from celery_lab import faults, ledger, procfile, runs, supervisor
+from celery_lab.cluster import Cluster
+from celery_lab.errors import LabError, NotReadyError
+from celery_lab.ledger import Balance
+from celery_lab.wait import wait_until
+
+#: The load: so many tasks of so many seconds, over so many workers of the line `worker-default`.
+TASKS, SECONDS, WORKERS = 60, 1.0, 3
+#: The fault comes when so many tasks have started.
+STARTED = 15
+#: Seconds for which a worker is paused: longer than `[scheduler] task_instance_heartbeat_timeout`.
+PAUSE = 25.0
+#: Seconds in which all must be ready, and the run be over, after the fault.
+RECOVERY, RUN = 120.0, 240.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One way to break the lab."""
+
+    name: str
+    inject: Callable[[Cluster], None]
+    dag: str = "ledger"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one fault cost once."""
+
+    fault: str
+    recovered: float | None  #: seconds until all was ready again, None if it never was
+    state: str  #: of the DAG run
+    balance: Balance
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one fault cost in all its trials."""
+
+    fault: str
+    trials: int
+    recovered: int
+    median: float | None  #: seconds to recover
+    maximum: float | None
+    tasks: int
+    lost: int
+    repeated: int
+
+
+def _kill(name: str) -> Callable[[Cluster], None]:
+    return lambda cluster: _ignore(faults.kill(cluster, name))
+
+
+def _restart(name: str) -> Callable[[Cluster], None]:
+    def inject(cluster: Cluster) -> None:
+        cluster.supervisor.stop([name])
+        cluster.supervisor.launch([name])
+
+    return inject
+
+
+def _pause(name: str) -> Callable[[Cluster], None]:
+    def inject(cluster: Cluster) -> None:
+        faults.pause(cluster, name)
+        time.sleep(PAUSE)  # The fault itself: a machine that hangs for this long.
+        faults.resume(cluster, name)
+
+    return inject
+
+
+def _kill_supervisor(cluster: Cluster) -> None:
+    programs = cluster.supervisor.programs
+    os.kill(cluster.supervisor.pid, signal.SIGKILL)
+    wait_until(lambda: "processes are left" if cluster.records else None, 15, "the end of all processes")
+    cluster.supervisor.start(programs, os.environ)
+
+
+def _power_loss(cluster: Cluster) -> None:
+    programs = cluster.supervisor.programs
+    victims = [cluster.supervisor.pid]
+    for name in cluster.records:
+        victims += cluster.tree(name)
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in victims:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+    wait_until(lambda: "processes are left" if cluster.records else None, 15, "the end of all processes")
+    cluster.supervisor.start(programs, os.environ)
+
+
+def _ignore(_: Any) -> None:
+    return None
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault("kill-worker", _kill("worker-default")),
+    Fault("pause-worker", _pause("worker-default")),
+    Fault("kill-redis", _kill("redis")),
+    Fault("restart-redis", _restart("redis")),
+    Fault("kill-postgres", _kill("postgres")),
+    Fault("restart-postgres", _restart("postgres")),
+    Fault("kill-scheduler", _kill("scheduler")),
+    Fault("kill-webserver", _kill("webserver")),
+    Fault("kill-dag-processor", _kill("dag-processor")),
+    Fault("kill-triggerer", _kill("triggerer"), dag="deferred_wait"),
+    Fault("kill-supervisord", _kill_supervisor),
+    Fault("power-loss", _power_loss),
+)
+
+
+def chosen(names: Sequence[str]) -> list[Fault]:
+    """Return the faults of these names, all of them for none.
+
+    Raises:
+        LabError: there is no such fault.
+
+    """
+    by_name = {fault.name: fault for fault in FAULTS}
+    if unknown := [name for name in names if name not in by_name]:
+        raise LabError(f"there is no fault {unknown[0]!r}; there is: {', '.join(by_name)}.")
+    return [by_name[name] for name in names] or list(FAULTS)
+
+
+def trials(cluster: Cluster, selected: Sequence[Fault], count: int) -> Iterator[Trial]:
+    """Run each fault `count` times under load, and put the lab right again after each.
+
+    Raises:
+        NotReadyError: the lab did not recover, so that more trials would mean nothing.
+
+    """
+    lines = procfile.read()
+    before = cluster.supervisor.programs
+    cluster.supervisor.apply(supervisor.scaled(before, lines, "worker-default", WORKERS))
+    cluster.wait_until_ready(expected=supervisor.services(cluster.supervisor.programs))
+    try:
+        for fault in selected:
+            for _ in range(count):
+                yield _trial(cluster, fault)
+    finally:
+        cluster.supervisor.apply(before)
+
+
+def summary(done: Sequence[Trial]) -> list[Row]:
+    """Return a row for each fault, in the order of its first trial."""
+    rows = []
+    for name in dict.fromkeys(trial.fault for trial in done):
+        own = [trial for trial in done if trial.fault == name]
+        times = [trial.recovered for trial in own if trial.recovered is not None]
+        rows.append(
+            Row(
+                fault=name,
+                trials=len(own),
+                recovered=sum(trial.recovered is not None and trial.state == "success" for trial in own),
+                median=round(median(times), 1) if times else None,
+                maximum=round(max(times), 1) if times else None,
+                tasks=sum(trial.balance.tasks for trial in own),
+                lost=sum(trial.balance.lost for trial in own),
+                repeated=sum(trial.balance.repeated for trial in own),
+            )
+        )
+    return rows
+
+
+def _trial(cluster: Cluster, fault: Fault) -> Trial:
+    conf = {"tasks": TASKS, "seconds": SECONDS} if fault.dag == "ledger" else {}
+    run_id = runs.start(cluster, fault.dag, conf)
+    wait_until(lambda: _early(cluster, fault, run_id), RUN, f"the load of {fault.name}", interval=0.2)
+    fault.inject(cluster)
+    began = time.monotonic()
+    expected = supervisor.services(cluster.supervisor.programs)
+    recovered: float | None = None
+    with suppress(NotReadyError):
+        cluster.wait_until_ready(RECOVERY, expected)
+        recovered = time.monotonic() - began
+    with suppress(NotReadyError):
+        wait_until(lambda: _unfinished(cluster, fault, run_id), RUN, f"the run of {fault.name}", interval=1.0)
+    return Trial(fault.name, recovered, cluster.api.run_state(fault.dag, run_id), _balance(cluster, fault, run_id))
+
+
+def _early(cluster: Cluster, fault: Fault, run_id: str) -> str | None:
+    if fault.dag == "ledger":
+        started = sum(entry.event == "start" for entry in ledger.read(_path(cluster, run_id)))
+    else:
+        started = sum(task.state == "deferred" for task in runs.look(cluster, fault.dag, run_id).tasks)
+    return None if started >= STARTED else f"{started} of {STARTED} tasks have started"
+
+
+def _unfinished(cluster: Cluster, fault: Fault, run_id: str) -> str | None:
+    try:
+        state = cluster.api.run_state(fault.dag, run_id)
+    except LabError as error:
+        return str(error)
+    return None if state in runs.FINAL else f"it is {state}"
+
+
+def _balance(cluster: Cluster, fault: Fault, run_id: str) -> Balance:
+    tasks = [task for task in runs.look(cluster, fault.dag, run_id).tasks if task.map_index >= 0 or fault.dag != "ledger"]
+    numbers = {(task.task_id, task.map_index): number for number, task in enumerate(tasks)}
+    if fault.dag == "ledger":
+        numbers = {key: key[1] for key in numbers}
+        entries = ledger.read(_path(cluster, run_id))
+    else:
+        # These tasks keep no ledger: Airflow's own word has to do.
+        entries = [ledger.Entry(number, 1, "finish", "", 0.0) for number in numbers.values()]
+    states = {numbers[task.task_id, task.map_index]: task.state for task in tasks}
+    successes = {
+        numbers[task.task_id, task.map_index]: ledger.successful_tries(cluster.api.tries(fault.dag, run_id, task.task_id, task.map_index))
+        for task in tasks
+    }
+    return ledger.balance(entries, states, successes)
+
+
+def _path(cluster: Cluster, run_id: str) -> Path:
+    return cluster.settings.home / "ledger" / f"{run_id}.jsonl"
