@@ -7,21 +7,30 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.live import Live
 
-from celery_lab import credentials, display, doctor, experiments, faults, preflight, procfile, registry, runs, settings, supervisor
+from celery_lab import (
+    background,
+    credentials,
+    display,
+    doctor,
+    experiments,
+    faults,
+    preflight,
+    procfile,
+    registry,
+    runs,
+    settings,
+    supervisor,
+)
 from celery_lab.cluster import Cluster
 from celery_lab.credentials import ADMIN
 from celery_lab.errors import AlreadyRunningError, LabError, NotReadyError, NotRunningError
-from celery_lab.services import Service
 from celery_lab.settings import PROJECT
 from celery_lab.status import Status
-from celery_lab.wait import wait_until
 
 app = typer.Typer(
     name="lab",
@@ -76,7 +85,10 @@ def up(
     expected = procfile.expected(lines, counts)
     credentials.load_or_create(config.home)
     if detach:
-        _up_in_background(supervisor.wanted(lines, counts), expected)
+        begin = time.monotonic()
+        with Cluster.open() as cluster:
+            background.up(cluster, supervisor.wanted(lines, counts), expected)
+            _say(_welcome(cluster, time.monotonic() - begin, last="./lab down"))
         return
     preflight.check(config, expected)
     arguments = ["-c", ",".join(f"{name}={number}" for name, number in counts.items())] if counts else []
@@ -91,36 +103,24 @@ def down(
 ) -> None:
     """Stop the cluster in the background: workers finish their tasks, Postgres and Redis end last."""
     with Cluster.open() as cluster:
-        if not cluster.supervisor.running:
-            if cluster.records:
-                raise LabError(f"the lab in {cluster.settings.home} runs in the foreground; press Ctrl-C there.")
-            print(f"lab: the lab in {cluster.settings.home} is not running")
-            return
-        services = supervisor.services(cluster.supervisor.programs)
-        servers = [name for name, service in services.items() if service.stops_last]
-        for names in ([name for name in services if name not in servers], servers):
-            for late in cluster.supervisor.stop(names, _progress("stopping"), timeout):
-                faults.kill(cluster, late)
-                _say(f"lab: {late} had to be killed")
-        cluster.supervisor.shut_down()
-        _say(f"lab: stopped; its state is kept in {cluster.settings.home}")
+        background.down(cluster, timeout)
 
 
 @app.command()
 def start(names: Names) -> None:
     """Start processes of the running cluster, and wait until they are ready."""
     with Cluster.open() as cluster:
-        _known(cluster, names)
+        background.require_known(cluster, names)
         cluster.supervisor.launch(names)
-        _wait_for(cluster, names)
+        background.wait_for(cluster, names)
 
 
 @app.command()
 def stop(names: Names) -> None:
     """Stop processes of the running cluster; a worker finishes its tasks first."""
     with Cluster.open() as cluster:
-        _known(cluster, names)
-        cluster.supervisor.stop(names, _progress("stopping"))
+        background.require_known(cluster, names)
+        cluster.supervisor.stop(names, background.progress("stopping"))
         _say(f"lab: stopped {', '.join(names)}")
 
 
@@ -128,10 +128,10 @@ def stop(names: Names) -> None:
 def restart(names: Names) -> None:
     """Stop processes of the running cluster, start them again, and wait until they are ready."""
     with Cluster.open() as cluster:
-        _known(cluster, names)
-        cluster.supervisor.stop(names, _progress("stopping"))
+        background.require_known(cluster, names)
+        cluster.supervisor.stop(names, background.progress("stopping"))
         cluster.supervisor.launch(names)
-        _wait_for(cluster, names)
+        background.wait_for(cluster, names)
 
 
 @app.command()
@@ -145,14 +145,14 @@ def logs(
         known = [path.stem for path in sorted(cluster.supervisor.logs.glob("*.log"))]
         if name is not None and name not in known:
             raise NotRunningError(f"there is no log of {name!r} in {cluster.supervisor.logs}; there is: {', '.join(known) or 'none yet'}.")
-        _show_logs(cluster, [name] if name else known, tail, follow=follow)
+        background.show_logs(cluster, [name] if name else known, tail, follow=follow)
 
 
 @app.command()
 def apply() -> None:
     """Bring an edited Procfile about in the running cluster, touching only what differs."""
     with Cluster.open() as cluster:
-        _apply(cluster, supervisor.wanted(procfile.read()))
+        background.apply(cluster, supervisor.wanted(procfile.read()))
 
 
 @app.command(name="scale")
@@ -162,11 +162,11 @@ def scale_command(
     """Run a line of the Procfile N times, until `apply` or `down`."""
     with Cluster.open() as cluster:
         lines = procfile.read()
-        _require_supervisor(cluster)
+        background.require(cluster)
         target = cluster.supervisor.programs
         for name, number in map(_count, counts):
             target = supervisor.scaled(target, lines, name, number)
-        _apply(cluster, target)
+        background.apply(cluster, target)
 
 
 @app.command()
@@ -198,7 +198,7 @@ def experiment(
 ) -> NoReturn:
     """Break the background cluster under load, and show what each fault cost. Exits with 1 if a task was lost."""
     with Cluster.open() as cluster:
-        _require_supervisor(cluster)
+        background.require(cluster)
         done = []
         for trial in experiments.trials(cluster, experiments.chosen(names or []), times):
             done.append(trial)
@@ -363,111 +363,6 @@ def _welcome(cluster: Cluster, seconds: float | None, last: str = "Ctrl-C") -> s
             f"lab:   next      ./lab run parallel_tasks      ./lab status      {last} stops all",
         ]
     )
-
-
-def _up_in_background(programs: supervisor.Programs, expected: dict[str, Service]) -> None:
-    with Cluster.open() as cluster:
-        begin = time.monotonic()
-        states = cluster.supervisor.states()
-        if states:
-            if supervisor.plan(cluster.supervisor.programs, programs):
-                _say("lab: runs already, with other processes than the Procfile names: `./lab apply` brings it about")
-            cluster.supervisor.launch(name for name, state in states.items() if state in {"STOPPED", "EXITED", "FATAL"})
-            expected = supervisor.services(cluster.supervisor.programs)
-        else:
-            preflight.check(cluster.settings, expected)
-            cluster.supervisor.start(programs, os.environ)
-        _wait_for(cluster, list(expected))
-        _say(_welcome(cluster, time.monotonic() - begin, last="./lab down"))
-
-
-def _wait_for(cluster: Cluster, names: list[str]) -> None:
-    """Wait until `names` are ready; show the end of the log of what is not.
-
-    Raises:
-        NotReadyError: one of them failed, or it took longer than LAB_START_TIMEOUT.
-
-    """
-    progress = _progress("waiting for")
-
-    def probe() -> str | None:
-        late = [process for process in cluster.status(details=False).processes if process.name in names and not process.ready]
-        failed = [process.name for process in late if cluster.supervisor.states().get(process.name) == "FATAL"]
-        if failed:
-            raise NotReadyError(
-                f"{failed[0]} cannot start; the end of its log stands above, all of it in {cluster.supervisor.log(failed[0])}."
-            )
-        return "; ".join(f"{process.name}: {process.reason}" for process in late) or None
-
-    try:
-        wait_until(probe, cluster.settings.start_timeout, "the cluster", interval=0.5, on_wait=progress)
-    except NotReadyError:
-        for process in cluster.status(details=False).not_ready:
-            if process.name in names:
-                _say("\n".join(f"{process.name} | {line}" for line in cluster.supervisor.tail(process.name, 10)))
-        raise
-
-
-def _apply(cluster: Cluster, target: supervisor.Programs) -> None:
-    _require_supervisor(cluster)
-    plan = supervisor.plan(cluster.supervisor.programs, target)
-    for sign, names in (("+", plan.added), ("~", plan.changed), ("-", plan.removed)):
-        for name in names:
-            _say(f"{sign} {name}" + (f"  {target[name]}" if name in target else ""))
-    if not plan:
-        _say("lab: nothing to do: what runs is what is wanted")
-        return
-    cluster.supervisor.apply(target, _progress("stopping"))
-    _wait_for(cluster, [*plan.added, *plan.changed])
-    _say(f"lab: added {len(plan.added)}, changed {len(plan.changed)}, removed {len(plan.removed)}; all others were left alone")
-
-
-def _require_supervisor(cluster: Cluster) -> None:
-    if not cluster.supervisor.running:
-        raise NotRunningError(f"the lab in {cluster.settings.home} does not run in the background; start it with `./lab up -d`.")
-
-
-def _known(cluster: Cluster, names: list[str]) -> None:
-    _require_supervisor(cluster)
-    programs = cluster.supervisor.programs
-    if unknown := [name for name in names if name not in programs]:
-        raise NotRunningError(f"there is no process {unknown[0]!r} in the lab in {cluster.settings.home}; there is: {', '.join(programs)}.")
-
-
-def _progress(doing: str) -> Callable[[str], None]:
-    """Return a function that shows what is being waited for: always on a terminal, else every few seconds."""
-    start = shown = time.monotonic()
-
-    def show(reason: str) -> None:
-        nonlocal shown
-        if time.monotonic() - shown > PATIENCE:
-            shown = time.monotonic()
-            _say(f"lab: still {doing} after {shown - start:.0f} s: {reason}")
-
-    return show
-
-
-def _show_logs(cluster: Cluster, names: list[str], tail: int, *, follow: bool) -> None:
-    width = max(map(len, names), default=0)
-
-    def show(name: str, lines: Iterable[str]) -> None:
-        for line in lines:
-            print(f"{name:{width}} | {line}" if len(names) > 1 else line, flush=True)
-
-    for name in names:
-        show(name, cluster.supervisor.tail(name, tail))
-    if not follow:
-        return
-    files = {name: cluster.supervisor.log(name).open(errors="replace") for name in names}
-    for file in files.values():
-        file.seek(0, os.SEEK_END)
-    with suppress(KeyboardInterrupt):
-        while True:
-            for name, file in files.items():
-                show(name, (line.rstrip("\n") for line in file.readlines()))
-                if os.fstat(file.fileno()).st_ino != cluster.supervisor.log(name).stat().st_ino:  # It was rotated.
-                    files[name] = cluster.supervisor.log(name).open(errors="replace")
-            time.sleep(0.2)
 
 
 def _watch(cluster: Cluster, now: Status) -> NoReturn:

@@ -182,6 +182,16 @@ def test_logs_shows_the_last_lines_of_a_process(background: ThrowawayLab) -> Non
     assert background.command("logs", "nobody", check=False).returncode == 16
 
 
+def test_no_task_is_lost_when_a_worker_or_redis_is_killed_under_load(background: ThrowawayLab) -> None:
+    rows = json.loads(background.command("experiment", "kill-worker", "kill-redis", "--json", timeout=300).stdout)
+
+    assert [(row["fault"], row["trials"], row["recovered"], row["tasks"], row["lost"]) for row in rows] == [
+        ("kill-worker", 1, 1, 60, 0),
+        ("kill-redis", 1, 1, 60, 0),
+    ]
+    assert background.command("experiment", "no-such-fault", check=False).returncode == 1
+
+
 def test_nothing_outlives_a_killed_supervisord_and_the_next_start_is_healthy(background: ThrowawayLab) -> None:
     background.look()
     os.kill(int((background.cluster.settings.home / "supervisord.pid").read_text()), 9)
