@@ -34,6 +34,9 @@ SETTINGS = {
     "LAB_PYTHON": "Python that makes the environment (default: looked for)",
 }
 
+#: What the `lab` script itself needs.
+BEFORE_DOTENV = {"LAB_VENV", "LAB_PYTHON"}
+
 #: Set by the lab for its own processes; not for users.
 INTERNAL = {"LAB_NAME", "LAB_UP_PID"}
 
@@ -116,6 +119,8 @@ def load(environ: Mapping[str, str], project: Path = PROJECT) -> Settings:
             close = difflib.get_close_matches(name, SETTINGS, n=1)
             hint = f"did you mean {close[0]}?" if close else f"the settings are {', '.join(SETTINGS)}."
             raise SettingsError(f"there is no setting {name} (in {'.env' if name in dotenv else 'the environment'}); {hint}")
+    if early := sorted(BEFORE_DOTENV.intersection(dotenv)):
+        raise SettingsError(f"{early[0]} in .env comes too late, as `lab` needs it before it reads that file; set it in the environment.")
     offset = int(_number(merged, "LAB_PORT_OFFSET", 0, maximum=65535 - max(BASE_PORTS.values())))
     return Settings(
         home=_path(merged, "LAB_HOME", project, ".lab"),

@@ -206,3 +206,11 @@ def test_a_dotenv_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(SettingsError, match=r"^cannot read .*\.env: .*; mend the file or remove it\.$"):
         settings.load({}, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["LAB_VENV", "LAB_PYTHON"])
+def test_what_is_needed_before_dotenv_is_read_is_refused_there(tmp_path: Path, name: str) -> None:
+    (tmp_path / ".env").write_text(f"{name}=/somewhere\n")
+
+    with pytest.raises(SettingsError, match=f"{name} in .env comes too late"):
+        settings.load({name: "/elsewhere"}, tmp_path)
