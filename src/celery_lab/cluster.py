@@ -177,6 +177,8 @@ class Cluster:
     def _health(self, records: Mapping[str, Record]) -> dict[str, Any] | str:
         try:
             return self.api.health()
+        except httpx.TimeoutException:
+            return "the api-server takes its time to answer"
         except httpx.TransportError:
             record = next((record for record in records.values() if describe(record.command).kind == "api-server"), None)
             return "the api-server does not answer yet" if record else "no api-server runs that could tell"

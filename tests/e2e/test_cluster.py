@@ -30,6 +30,7 @@ def tasks_of(run: Run, task_id: str) -> list[Task]:
 
 
 def test_status_shows_nine_ready_processes_and_both_workers_with_their_queues(lab: ThrowawayLab) -> None:
+    lab.cluster.wait_until_ready()
     status = json.loads(lab.command("status", "--json").stdout)
 
     assert status["ready"] is True
@@ -235,7 +236,7 @@ class TestDagFiles:
         file.write_text("from airflow.sdk import dag\nimport no_such_module\n")
 
         def named() -> str | None:
-            warnings = json.loads(lab.command("status", "--json").stdout)["warnings"]
+            warnings = json.loads(lab.command("status", "--json", check=False).stdout)["warnings"]
             return None if any("broken.py" in line and "no_such_module" in line for line in warnings) else f"{warnings}"
 
         wait_until(named, 20, "the warning")
@@ -248,7 +249,7 @@ def test_status_warns_of_tasks_on_a_queue_that_no_worker_listens_to(lab: Throwaw
     run_id = runs.start(lab.cluster, "nobody_listens", {})
 
     def warned() -> str | None:
-        status = json.loads(lab.command("status", "--json").stdout)
+        status = json.loads(lab.command("status", "--json", check=False).stdout)
         queue = next((queue for queue in status["queues"] if queue["name"] == "nowhere"), None)
         if queue == {"name": "nowhere", "waiting": 1, "listeners": []} and any("'nowhere'" in line for line in status["warnings"]):
             return None
