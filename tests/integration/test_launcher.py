@@ -97,10 +97,11 @@ def test_a_program_has_no_secret_on_its_command_line(sandbox: Sandbox) -> None:
     launcher = sandbox.start("redis", "redis")
     until(lambda: sandbox.records.get("redis") and sandbox.records["redis"].state == "running", "Redis")
 
-    shown = "\n".join(" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
+    def command_lines() -> str:
+        return "\n".join(" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
 
-    assert f":{sandbox.settings.ports.redis}" in shown
-    assert [secret for secret in sandbox.credentials if secret in shown] == []
+    until(lambda: f":{sandbox.settings.ports.redis}" in command_lines(), "the title that Redis gives itself")
+    assert [secret for secret in sandbox.credentials if secret in command_lines()] == []
     assert launcher.stop() == 0
 
 
