@@ -28,8 +28,8 @@ from celery_lab import processes
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
-#: Seconds that the reaper leaves a program to stop properly after its guard was killed.
-REAPER_GRACE = 2.0
+#: Seconds that the reaper leaves a program to stop properly after its guard was killed; Postgres needs less.
+REAPER_GRACE = 1.0
 #: Seconds between two looks at what cannot wake the guard up.
 POLL = 0.05
 #: `prctl(2)`: orphans below this process become its children instead of init's.
