@@ -23,8 +23,8 @@ from celery_lab.settings import Settings
 
 #: honcho kills 5 s after the first process has ended (`honcho.manager.KILL_WAIT`); all must be over by
 #: then, Postgres and Redis after the others.
-HONCHO_GRACE = 3.0
-HONCHO_GRACE_LAST = 1.2
+HONCHO_GRACE = 2.5
+HONCHO_GRACE_LAST = 2.2
 #: Seconds for anything but a worker to end under supervisord; the slowest, a triggerer, takes 3.
 GRACE = 15.0
 #: Where `lab up` leaves its pid: the cluster does not outlive it.

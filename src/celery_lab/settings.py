@@ -27,7 +27,7 @@ SETTINGS = {
     "LAB_PORT_OFFSET": "number added to every port (default 0)",
     "LAB_BIND": "address to listen on (default 127.0.0.1)",
     "LAB_START_TIMEOUT": "seconds for the cluster to become ready (default 180)",
-    "LAB_STOP_TIMEOUT": "seconds in which a stopping worker may finish its tasks (default 60; in the foreground 3)",
+    "LAB_STOP_TIMEOUT": "seconds in which a stopping worker may finish its tasks (default 60; in the foreground 2.5)",
     "LAB_POSTGRES_BIN": "folder that holds postgres and initdb (default: looked for)",
     "LAB_REDIS_SERVER": "path of redis-server or valkey-server (default: looked for)",
     "LAB_VENV": "folder of the Python environment (default .venv)",
