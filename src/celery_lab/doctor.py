@@ -14,7 +14,7 @@ from celery_lab.environment import wiring
 from celery_lab.errors import LabError
 from celery_lab.settings import SETTINGS, Settings
 
-#: Megabytes of a lab at rest, by the sum of its processes' proportional set sizes (docs/measurements.md).
+#: Megabytes that a lab wants: 1300 at rest, by proportional set size, and its workers' slots once they are warm.
 MEMORY = 2000
 
 
