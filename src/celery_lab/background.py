@@ -46,7 +46,7 @@ def down(cluster: Cluster, timeout: float | None) -> None:
     if not cluster.supervisor.running:
         if cluster.records:
             raise LabError(f"the lab in {cluster.settings.home} runs in the foreground; press Ctrl-C there.")
-        print(f"lab: the lab in {cluster.settings.home} is not running")
+        say(f"lab: the lab in {cluster.settings.home} is not running")
         return
     services = supervisor.services(cluster.supervisor.programs)
     servers = [name for name, service in services.items() if service.stops_last]
@@ -65,7 +65,7 @@ def wait_for(cluster: Cluster, names: list[str]) -> None:
         NotReadyError: one of them failed, or it took longer than LAB_START_TIMEOUT.
 
     """
-    show = progress("waiting for")
+    show = progress("waiting")
 
     def probe() -> str | None:
         late = [process for process in cluster.status(details=False).processes if process.name in names and not process.ready]
@@ -130,7 +130,7 @@ def require_known(cluster: Cluster, names: list[str]) -> None:
 
 
 def progress(doing: str) -> Callable[[str], None]:
-    """Return a function that shows what is being waited for: always on a terminal, else every few seconds."""
+    """Return a function that shows what is being waited for, every PATIENCE seconds at most."""
     start = shown = time.monotonic()
 
     def show(reason: str) -> None:

@@ -44,8 +44,6 @@ app = typer.Typer(
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
-#: Seconds of silence after which `wait` says what it waits for.
-PATIENCE = 10
 #: More processes of one kind than a machine can bear; a bound for slips of the finger.
 MOST = 99
 
@@ -88,7 +86,7 @@ def up(
         begin = time.monotonic()
         with Cluster.open() as cluster:
             background.up(cluster, supervisor.wanted(lines, counts), expected)
-            _say(_welcome(cluster, time.monotonic() - begin, last="./lab down"))
+            background.say(_welcome(cluster, time.monotonic() - begin, last="./lab down"))
         return
     preflight.check(config, expected)
     arguments = ["-c", ",".join(f"{name}={number}" for name, number in counts.items())] if counts else []
@@ -121,7 +119,7 @@ def stop(names: Names) -> None:
     with Cluster.open() as cluster:
         background.require_known(cluster, names)
         cluster.supervisor.stop(names, background.progress("stopping"))
-        _say(f"lab: stopped {', '.join(names)}")
+        background.say(f"lab: stopped {', '.join(names)}")
 
 
 @app.command()
@@ -173,21 +171,21 @@ def scale_command(
 def kill(name: Name) -> None:
     """Kill a process with all that descends from it, at one moment, as a lost machine."""
     with Cluster.open() as cluster:
-        _say(f"lab: killed {name}: {faults.kill(cluster, name)} processes")
+        background.say(f"lab: killed {name}: {faults.kill(cluster, name)} processes")
 
 
 @app.command()
 def pause(name: Name) -> None:
     """Stop a process in its tracks, as a hung machine."""
     with Cluster.open() as cluster:
-        _say(f"lab: paused {name}: {faults.pause(cluster, name)} processes; `./lab resume {name}` lets it go on")
+        background.say(f"lab: paused {name}: {faults.pause(cluster, name)} processes; `./lab resume {name}` lets it go on")
 
 
 @app.command()
 def resume(name: Name) -> None:
     """Let a paused process go on."""
     with Cluster.open() as cluster:
-        _say(f"lab: resumed {name}: {faults.resume(cluster, name)} processes")
+        background.say(f"lab: resumed {name}: {faults.resume(cluster, name)} processes")
 
 
 @app.command()
@@ -255,18 +253,9 @@ def wait(
         if not announce:
             cluster.require_running()
         start = time.monotonic()
-        last = start
-
-        def on_wait(reason: str) -> None:
-            nonlocal last
-            if time.monotonic() - last > PATIENCE:
-                last = time.monotonic()
-                _say(f"lab: still waiting after {last - start:.0f} s for {reason}")
-
-        cluster.wait_until_ready(timeout, on_wait=on_wait)
-        since = min(record.since for record in cluster.records.values())
-        started = time.monotonic() - start if announce else time.time() - since
-        _say(_welcome(cluster, started if announce else None))
+        cluster.wait_until_ready(timeout, on_wait=background.progress("waiting"))
+        started = time.monotonic() - start
+        background.say(_welcome(cluster, started if announce else None))
 
 
 @app.command()
@@ -411,9 +400,3 @@ def _count(text: str) -> tuple[str, int]:
 
 def _print_json(data: object) -> None:
     print(json.dumps(data, indent=2))
-
-
-def _say(text: str) -> None:
-    # One write: nine processes print beside this one.
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()

@@ -175,7 +175,8 @@ class Supervisor:
 
         The launchers kill what takes longer than LAB_STOP_TIMEOUT, so without a `timeout` none is left.
         """
-        pending = [name for name in names if self.states()[name] in ("STARTING", "RUNNING", "BACKOFF", "STOPPING")]
+        states = self.states()
+        pending = [name for name in names if states[name] in ("STARTING", "RUNNING", "BACKOFF", "STOPPING")]
         for name in pending:
             with suppress(Fault):
                 self._call("stopProcess", name, False)  # noqa: FBT003  # as above
@@ -196,7 +197,8 @@ class Supervisor:
         self._write(programs, active)
         self._call("reloadConfig")
         ending = [*difference.removed, *difference.changed]
-        self.stop([name for name in ending if name in self.states()], on_wait)
+        known = self.states()
+        self.stop([name for name in ending if name in known], on_wait)
         for name in ending:
             with suppress(Fault):
                 self._call("removeProcessGroup", name)
