@@ -88,15 +88,20 @@ class AirflowApi:
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
         return list(self.request("GET", path, params={"map_index": map_index, "full_content": True})["content"])
 
+    def events(self, dag_id: str, run_id: str, event: str) -> list[dict[str, Any]]:
+        """Return the entries of Airflow's log of events for one kind of event in a DAG run, the oldest first."""
+        wanted = {"dag_id": dag_id, "run_id": run_id, "event": event, "order_by": "when"}
+        return self.pages("/eventLogs", "event_logs", wanted)
+
     def import_errors(self) -> list[dict[str, Any]]:
         """Return the DAG files that cannot be read, with their tracebacks."""
         return self.pages("/importErrors", "import_errors")
 
-    def pages(self, path: str, key: str) -> list[dict[str, Any]]:
+    def pages(self, path: str, key: str, query: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         """Return all items below `key` of a listing, over all of its pages."""
         items: list[dict[str, Any]] = []
         while True:
-            answer = self.request("GET", path, params={"limit": PAGE, "offset": len(items)})
+            answer = self.request("GET", path, params={**(query or {}), "limit": PAGE, "offset": len(items)})
             items.extend(answer[key])
             if not answer[key] or len(items) >= answer["total_entries"]:
                 return items

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from celery_lab.experiments import Row, Trial
-from celery_lab.runs import Run, Task
+from celery_lab.runs import Run
 from celery_lab.status import Status
 
 console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
@@ -60,7 +60,7 @@ def run(result: Run) -> Group:
     for task in result.tasks:
         start, end = _seconds(task.start), _seconds(task.end)
         table.add_row(
-            task_name(task),
+            task.name,
             Text(task.state or "none", COLOURS.get(task.state or "", "")),
             str(task.try_number),
             task.queue or "-",
@@ -68,7 +68,8 @@ def run(result: Run) -> Group:
             *(_relative(moment, zero) for moment in (_seconds(task.queued), start, end)),
             f"{end - start:.1f}" if start and end else "-",
         )
-    return Group(table, Text(f"{result.dag_id} {result.run_id}: {result.state}", COLOURS.get(result.state, "")))
+    reasons = [Text(f"{name}: {reason}", "yellow") for name, reason in result.reasons.items()]
+    return Group(table, *reasons, Text(f"{result.dag_id} {result.run_id}: {result.state}", COLOURS.get(result.state, "")))
 
 
 def trial(done: Trial) -> str:
@@ -92,11 +93,6 @@ def progress(result: Run) -> str:
     """Return one line about how far a run is."""
     counts = Counter(task.state or "none" for task in result.tasks)
     return f"{result.state}: " + ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
-
-
-def task_name(task: Task) -> str:
-    """Return the task's id, with its index where it is mapped."""
-    return task.task_id if task.map_index < 0 else f"{task.task_id}[{task.map_index}]"
 
 
 def _table(*columns: str) -> Table:

@@ -41,7 +41,7 @@ def wiring(settings: Settings, credentials: Credentials) -> dict[str, str]:
         "AIRFLOW_HOME": str(settings.home / "airflow"),
         "AIRFLOW_CONFIG": str(PROJECT / "config" / "airflow.cfg"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(settings.dags),
-        "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+        "AIRFLOW__CORE__EXECUTOR": "celery_lab.executor.LabCeleryExecutor" if settings.listener_timeout else "CeleryExecutor",
         "AIRFLOW__CORE__FERNET_KEY": credentials.fernet_key,
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{web}/execution/",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from celery_lab.cluster import Cluster
@@ -16,6 +16,8 @@ from celery_lab.wait import wait_until
 NEW_DAG = 15.0
 #: Seconds for which Airflow may not answer while a run is watched; killed, the api-server is back in 20.
 ABSENCE = 60.0
+#: Airflow's event for a task that the executor gave up, and what it puts before the executor's reason.
+MISMATCH, INFO = "state mismatch", " Extra info: "
 FINAL = ("success", "failed")
 
 
@@ -33,6 +35,11 @@ class Task:
     start: str | None
     end: str | None
 
+    @property
+    def name(self) -> str:
+        """The task's id, with its index where it is mapped."""
+        return _name(self.task_id, self.map_index)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -42,6 +49,7 @@ class Run:
     run_id: str
     state: str
     tasks: list[Task]
+    reasons: Mapping[str, str] = field(default_factory=dict)  #: why a task failed before it ran, by the task's name, where that is known
 
     def as_json(self) -> dict[str, Any]:
         """Return what `lab run --json` prints."""
@@ -100,7 +108,7 @@ def look(cluster: Cluster, dag_id: str, run_id: str) -> Run:
     state = cluster.api.run_state(dag_id, run_id)
     tasks = [_task(instance) for instance in cluster.api.task_instances(dag_id, run_id)]
     tasks.sort(key=lambda task: (task.start or "~", task.task_id, task.map_index))
-    return Run(dag_id, run_id, state, tasks)
+    return Run(dag_id, run_id, state, tasks, _reasons(cluster, dag_id, run_id) if state == "failed" else {})
 
 
 def follow(cluster: Cluster, dag_id: str, run_id: str, on_change: Callable[[Run], None], interval: float = 0.5) -> Run:
@@ -122,6 +130,16 @@ def follow(cluster: Cluster, dag_id: str, run_id: str, on_change: Callable[[Run]
             if time.monotonic() - answered > ABSENCE:
                 raise
         time.sleep(interval)
+
+
+def _reasons(cluster: Cluster, dag_id: str, run_id: str) -> dict[str, str]:
+    events = cluster.api.events(dag_id, run_id, MISMATCH)
+    parted = [(_name(event["task_id"], event["map_index"]), str(event["extra"]).partition(INFO)[2]) for event in events]
+    return {name: reason for name, reason in parted if reason}
+
+
+def _name(task_id: str, map_index: int | None) -> str:
+    return task_id if map_index is None or map_index < 0 else f"{task_id}[{map_index}]"
 
 
 def _task(instance: Mapping[str, Any]) -> Task:

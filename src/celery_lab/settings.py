@@ -28,6 +28,7 @@ SETTINGS = {
     "LAB_BIND": "address to listen on (default 127.0.0.1)",
     "LAB_START_TIMEOUT": "seconds for the cluster to become ready (default 180)",
     "LAB_STOP_TIMEOUT": "seconds in which a stopping worker may finish its tasks (default 60; in the foreground 2.5)",
+    "LAB_LISTENER_TIMEOUT": "seconds after which a task on a queue without a listener fails (default 40; 0: it waits)",
     "LAB_POSTGRES_BIN": "folder that holds postgres and initdb (default: looked for)",
     "LAB_REDIS_SERVER": "path of redis-server or valkey-server (default: looked for)",
     "LAB_VENV": "folder of the Python environment (default .venv)",
@@ -59,6 +60,7 @@ class Settings(NamedTuple):
     ports: Ports
     start_timeout: float
     stop_timeout: float
+    listener_timeout: float  #: 0 for ever
     postgres_bin: Path | None
     redis_server: Path | None
     venv: Path
@@ -129,6 +131,7 @@ def load(environ: Mapping[str, str], project: Path = PROJECT) -> Settings:
         ports=Ports(**{name: port + offset for name, port in BASE_PORTS.items()}),
         start_timeout=_number(merged, "LAB_START_TIMEOUT", 180, minimum=1),
         stop_timeout=_number(merged, "LAB_STOP_TIMEOUT", 60, minimum=1),
+        listener_timeout=_number(merged, "LAB_LISTENER_TIMEOUT", 40),
         postgres_bin=_path(merged, "LAB_POSTGRES_BIN", project) if merged.get("LAB_POSTGRES_BIN") else None,
         redis_server=_path(merged, "LAB_REDIS_SERVER", project) if merged.get("LAB_REDIS_SERVER") else None,
         venv=_path(merged, "LAB_VENV", project, ".venv"),

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from celery_lab import faults, runs
 from celery_lab.cluster import Cluster
 from celery_lab.runs import Task
+from celery_lab.settings import PROJECT
 from celery_lab.testing import ThrowawayLab, copy_project, throwaway_lab
 from celery_lab.wait import wait_until
 
@@ -28,13 +30,20 @@ def checkout() -> Iterator[Path]:
     """A checkout with an environment of its own, whose Procfile tests may edit."""
     folder = Path(mkdtemp(prefix="lab checkout "))
     folder.chmod(0o755)
-    yield copy_project(folder)
+    copy_project(folder)
+    shutil.copy(PROJECT / "tests/e2e/dags/nobody_listens.py", folder / "dags")
+    yield folder
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
 def background(checkout: Path) -> Iterator[ThrowawayLab]:
-    variables = {"LAB_HOME": str(checkout / ".lab"), "LAB_VENV": str(checkout / ".venv"), "LAB_STOP_TIMEOUT": "30"}
+    variables = {
+        "LAB_HOME": str(checkout / ".lab"),
+        "LAB_VENV": str(checkout / ".venv"),
+        "LAB_STOP_TIMEOUT": "30",
+        "LAB_LISTENER_TIMEOUT": "10",
+    }
     with throwaway_lab(checkout / "dags", variables, checkout) as lab:
         assert "lab: ready after" in lab.command("up", "-d").stdout
         yield lab
@@ -159,6 +168,21 @@ def test_a_killed_worker_is_back_within_30_seconds(background: ThrowawayLab) -> 
 
 def names(cluster: Cluster) -> set[str]:
     return {worker.name for worker in cluster.status(details=False).workers}
+
+
+def test_a_task_on_a_queue_without_a_listener_fails_and_says_why(background: ThrowawayLab) -> None:
+    cluster = background.cluster
+    begin = time.monotonic()
+
+    done = background.command("run", "nobody_listens", check=False)
+
+    assert done.returncode == 1
+    assert 10 < time.monotonic() - begin < 30
+    reason = "No worker has listened to the queue 'nowhere' for 10 s"
+    assert reason in done.stdout
+    run_id = cluster.api.pages("/dags/nobody_listens/dagRuns", "dag_runs")[-1]["dag_run_id"]
+    assert reason in json.dumps(cluster.api.log("nobody_listens", run_id, "wait_for_a_worker", 1))
+    assert cluster.broker.waiting("nowhere") == 0
 
 
 def test_a_paused_process_is_shown_as_such_and_goes_on_when_resumed(background: ThrowawayLab) -> None:

@@ -96,8 +96,8 @@ def test_a_run_without_tasks_shows_its_state() -> None:
 
 
 def test_a_mapped_task_is_shown_with_its_index() -> None:
-    assert display.task_name(task("square", map_index=0)) == "square[0]"
-    assert display.task_name(task("square")) == "square"
+    assert task("square", map_index=0).name == "square[0]"
+    assert task("square").name == "square"
 
 
 def test_progress_counts_the_tasks_of_each_state() -> None:

@@ -35,8 +35,15 @@ def test_nobody_may_take_the_lab_apart(config: Settings) -> None:
 
     variables = environment.of_process(config, SECRETS, "scheduler", base)
 
-    assert variables["AIRFLOW__CORE__EXECUTOR"] == "CeleryExecutor"
     assert "from-shell" not in variables.values()
+
+
+def test_airflows_own_executor_runs_where_tasks_without_a_listener_shall_wait() -> None:
+    def executor(**variables: str) -> str:
+        return environment.wiring(settings.load(variables), SECRETS)["AIRFLOW__CORE__EXECUTOR"]
+
+    assert executor() == "celery_lab.executor.LabCeleryExecutor"
+    assert executor(LAB_LISTENER_TIMEOUT="0") == "CeleryExecutor"
 
 
 def test_a_program_sees_the_settings_that_its_lab_runs_with(tmp_path: Path) -> None:

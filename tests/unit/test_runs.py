@@ -21,6 +21,13 @@ class RecordedApi:
     def task_instances(self, _dag_id: str, _run_id: str) -> Sequence[Mapping[str, Any]]:
         return (self.looks.pop(0) if len(self.looks) > 1 else self.looks[0])[1]
 
+    def events(self, _dag_id: str, _run_id: str, event: str) -> Sequence[Mapping[str, Any]]:
+        given_up = "Executor X reported that the task instance finished with state failed, but it is queued. Learn more."
+        return [
+            {"event": event, "task_id": "vanished", "map_index": None, "extra": given_up},
+            {"event": event, "task_id": "unheard", "map_index": 3, "extra": f"{given_up} Extra info: No worker listens."},
+        ]
+
 
 def instance(task_id: str, start: str | None, **changes: Any) -> Mapping[str, Any]:
     return {
@@ -79,8 +86,13 @@ def test_a_run_is_followed_until_it_has_ended() -> None:
     assert result.state == "failed"
 
 
+def test_a_failed_run_names_the_reasons_that_the_executor_gave() -> None:
+    assert runs.look(recorded(("failed", [])), "dag", "run").reasons == {"unheard[3]": "No worker listens."}
+    assert runs.look(recorded(("success", [])), "dag", "run").reasons == {}
+
+
 def test_the_json_of_a_run_names_its_fields() -> None:
     data = runs.look(recorded(("success", [instance("t", "2026-01-01T00:00:01Z")])), "dag", "run").as_json()
 
-    assert set(data) == {"dag_id", "run_id", "state", "tasks"}
+    assert set(data) == {"dag_id", "run_id", "state", "tasks", "reasons"}
     assert set(data["tasks"][0]) == {"task_id", "map_index", "try_number", "state", "queue", "worker", "queued", "start", "end"}
