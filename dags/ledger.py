@@ -8,39 +8,64 @@ from __future__ import annotations
 import json
 import os
 import time
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from airflow.sdk import Param, dag, get_current_context, task
+from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+from airflow.sdk import BaseOperator, Context, Param, dag, get_current_context, task
+
+
+class Entry(BaseOperator):
+    """Writes a line, takes its time in a worker's slot or with the triggerer, and writes another line."""
+
+    def __init__(self, *, item: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.item = item
+
+    def execute(self, context: Context) -> None:
+        """Begin."""
+        self.write("start", context)
+        seconds = context["params"]["seconds"]
+        if context["params"]["defer"]:
+            self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=seconds)), method_name="finish")
+        time.sleep(seconds)
+        self.finish(context)
+
+    def finish(self, context: Context, event: Any = None) -> None:  # noqa: ARG002  # the trigger's, which says nothing more
+        """End, perhaps on another worker than the one of the beginning."""
+        self.write("finish", context)
+
+    def write(self, event: str, context: Context) -> None:
+        """Append a line to the run's ledger."""
+        instance = context["ti"]
+        folder = Path(os.environ["AIRFLOW_HOME"]).with_name("ledger")
+        folder.mkdir(exist_ok=True)
+        line = {"task": self.item, "try": instance.try_number, "event": event, "worker": os.environ["LAB_NAME"], "time": time.time()}
+        # One write to a file opened for appending is never mixed with another, and is on disk after fsync.
+        with (folder / f"{instance.run_id}.jsonl").open("ab", buffering=0) as file:
+            file.write(json.dumps(line).encode() + b"\n")
+            os.fsync(file.fileno())
 
 
 @dag(
     schedule=None,
     tags=["lab"],
-    params={"tasks": Param(60, type="integer", minimum=1), "seconds": Param(1.0, type="number", minimum=0)},
+    params={
+        "tasks": Param(60, type="integer", minimum=1),
+        "seconds": Param(1.0, type="number", minimum=0),
+        "defer": Param(default=False, type="boolean"),
+    },
     default_args={"retries": 5, "retry_delay": 1},
 )
 def ledger() -> None:
-    """Append a line at the start and one at the end of each of `tasks` tasks of `seconds` seconds."""
+    """Run `tasks` entries of `seconds` seconds."""
 
     @task
     def items() -> list[int]:
         return list(range(get_current_context()["params"]["tasks"]))
 
-    @task
-    def entry(item: int) -> None:
-        instance = get_current_context()["ti"]
-        folder = Path(os.environ["AIRFLOW_HOME"]).with_name("ledger")
-        folder.mkdir(exist_ok=True)
-        # One write to a file opened for appending is never mixed with another, and is on disk after fsync.
-        with (folder / f"{instance.run_id}.jsonl").open("ab", buffering=0) as file:
-            for event in ("start", "finish"):
-                line = {"task": item, "try": instance.try_number, "event": event, "worker": os.environ["LAB_NAME"], "time": time.time()}
-                file.write(json.dumps(line).encode() + b"\n")
-                os.fsync(file.fileno())
-                if event == "start":
-                    time.sleep(get_current_context()["params"]["seconds"])
-
-    entry.expand(item=items())
+    Entry.partial(task_id="entry").expand(item=items())
 
 
 ledger()

@@ -74,10 +74,10 @@ def run(result: Run) -> Group:
 
 def trial(done: Trial) -> str:
     """Return one line about one trial."""
+    balance = done.balance
     time = f"ready after {done.recovered:.1f} s" if done.recovered is not None else "never ready again"
-    return (
-        f"{done.fault}: {time}, run {done.state}, {done.balance.lost} of {done.balance.tasks} tasks lost, {done.balance.repeated} repeated"
-    )
+    lost = "".join(f"; task {task}: {reason}" for task, reason in balance.lost.items())
+    return f"{done.fault}: {time}, run {done.state}, {len(balance.lost)} of {balance.tasks} tasks lost, {balance.repeated} repeated{lost}"
 
 
 def rows(summary: Sequence[Row]) -> Table:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,8 +18,11 @@ from celery_lab.errors import LabError, NotReadyError
 from celery_lab.ledger import Balance
 from celery_lab.wait import wait_until
 
-#: The load: so many tasks of so many seconds, over so many workers of the line `worker-default`.
-TASKS, SECONDS, WORKERS = 60, 1.0, 3
+#: The load is a run of this DAG, over so many workers of the line `worker-default`.
+DAG, WORKERS = "ledger", 3
+LOAD = {"tasks": 60, "seconds": 1.0}
+#: The same number of tasks that wait with the triggerer, for longer than all of them take to get there.
+DEFERRED = {"tasks": 60, "seconds": 15.0, "defer": True}
 #: The fault comes when so many tasks have started.
 STARTED = 15
 #: Seconds for which a worker is paused: longer than `[scheduler] task_instance_heartbeat_timeout`.
@@ -34,7 +37,7 @@ class Fault:
 
     name: str
     inject: Callable[[Cluster], None]
-    dag: str = "ledger"
+    load: Mapping[str, Any] = field(default_factory=lambda: LOAD)
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("kill-scheduler", _kill("scheduler")),
     Fault("kill-webserver", _kill("webserver")),
     Fault("kill-dag-processor", _kill("dag-processor")),
-    Fault("kill-triggerer", _kill("triggerer"), dag="deferred_wait"),
+    Fault("kill-triggerer", _kill("triggerer"), DEFERRED),
     Fault("kill-supervisord", _kill_supervisor),
     Fault("power-loss", _power_loss),
 )
@@ -168,7 +171,7 @@ def summary(done: Sequence[Trial]) -> list[Row]:
                 median=round(median(times), 1) if times else None,
                 maximum=round(max(times), 1) if times else None,
                 tasks=sum(trial.balance.tasks for trial in own),
-                lost=sum(trial.balance.lost for trial in own),
+                lost=sum(len(trial.balance.lost) for trial in own),
                 repeated=sum(trial.balance.repeated for trial in own),
             )
         )
@@ -176,9 +179,8 @@ def summary(done: Sequence[Trial]) -> list[Row]:
 
 
 def _trial(cluster: Cluster, fault: Fault) -> Trial:
-    conf = {"tasks": TASKS, "seconds": SECONDS} if fault.dag == "ledger" else {}
-    run_id = runs.start(cluster, fault.dag, conf)
-    wait_until(lambda: _early(cluster, fault, run_id), RUN, f"the load of {fault.name}", interval=0.2)
+    run_id = runs.start(cluster, DAG, fault.load)
+    wait_until(lambda: _early(cluster, run_id), RUN, f"the load of {fault.name}", interval=0.2)
     fault.inject(cluster)
     began = time.monotonic()
     expected = supervisor.services(cluster.supervisor.programs)
@@ -187,41 +189,28 @@ def _trial(cluster: Cluster, fault: Fault) -> Trial:
         cluster.wait_until_ready(RECOVERY, expected)
         recovered = time.monotonic() - began
     with suppress(NotReadyError):
-        wait_until(lambda: _unfinished(cluster, fault, run_id), RUN, f"the run of {fault.name}", interval=1.0)
-    return Trial(fault.name, recovered, cluster.api.run_state(fault.dag, run_id), _balance(cluster, fault, run_id))
+        wait_until(lambda: _unfinished(cluster, run_id), RUN, f"the run of {fault.name}", interval=1.0)
+    return Trial(fault.name, recovered, cluster.api.run_state(DAG, run_id), _balance(cluster, run_id, fault.load))
 
 
-def _early(cluster: Cluster, fault: Fault, run_id: str) -> str | None:
-    if fault.dag == "ledger":
-        started = sum(entry.event == "start" for entry in ledger.read(_path(cluster, run_id)))
-    else:
-        started = sum(task.state == "deferred" for task in runs.look(cluster, fault.dag, run_id).tasks)
+def _early(cluster: Cluster, run_id: str) -> str | None:
+    started = sum(entry.event == "start" for entry in ledger.read(_path(cluster, run_id)))
     return None if started >= STARTED else f"{started} of {STARTED} tasks have started"
 
 
-def _unfinished(cluster: Cluster, fault: Fault, run_id: str) -> str | None:
+def _unfinished(cluster: Cluster, run_id: str) -> str | None:
     try:
-        state = cluster.api.run_state(fault.dag, run_id)
+        state = cluster.api.run_state(DAG, run_id)
     except LabError as error:
         return str(error)
     return None if state in runs.FINAL else f"it is {state}"
 
 
-def _balance(cluster: Cluster, fault: Fault, run_id: str) -> Balance:
-    tasks = [task for task in runs.look(cluster, fault.dag, run_id).tasks if task.map_index >= 0 or fault.dag != "ledger"]
-    numbers = {(task.task_id, task.map_index): number for number, task in enumerate(tasks)}
-    if fault.dag == "ledger":
-        numbers = {key: key[1] for key in numbers}
-        entries = ledger.read(_path(cluster, run_id))
-    else:
-        # These tasks keep no ledger: Airflow's own word has to do.
-        entries = [ledger.Entry(number, 1, "finish", "", 0.0) for number in numbers.values()]
-    states = {numbers[task.task_id, task.map_index]: task.state for task in tasks}
-    successes = {
-        numbers[task.task_id, task.map_index]: ledger.successful_tries(cluster.api.tries(fault.dag, run_id, task.task_id, task.map_index))
-        for task in tasks
-    }
-    return ledger.balance(entries, states, successes)
+def _balance(cluster: Cluster, run_id: str, load: Mapping[str, Any]) -> Balance:
+    tasks = [task for task in runs.look(cluster, DAG, run_id).tasks if task.map_index >= 0]
+    states = {task.map_index: task.state for task in tasks}
+    successes = {task.map_index: ledger.successful_tries(cluster.api.tries(DAG, run_id, task.task_id, task.map_index)) for task in tasks}
+    return ledger.balance(load["tasks"], ledger.read(_path(cluster, run_id)), states, successes)
 
 
 def _path(cluster: Cluster, run_id: str) -> Path:

@@ -23,19 +23,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Balance:
-    """What the comparison has found; the numbers are tasks."""
+    """What the comparison has found."""
 
-    tasks: int
-    succeeded: int  #: exactly once, as Airflow sees it
-    missing: int  #: Airflow says success, but the ledger has no finish
-    hanging: int  #: neither success nor failure
-    failed: int
-    repeated: int  #: started more than once, as at-least-once delivery allows
-
-    @property
-    def lost(self) -> int:
-        """Tasks whose work did not come to a good end."""
-        return self.missing + self.hanging + self.failed
+    tasks: int  #: that there should be
+    lost: Mapping[int, str]  #: what is wrong with each task that did not succeed exactly once
+    repeated: int  #: tasks that started more than once, as at-least-once delivery allows
 
 
 def read(path: Path) -> list[Entry]:
@@ -50,8 +42,8 @@ def read(path: Path) -> list[Entry]:
     return entries
 
 
-def balance(entries: Iterable[Entry], states: Mapping[int, str | None], successes: Mapping[int, int]) -> Balance:
-    """Compare the ledger with the state of each task, and with how many of its tries succeeded, in Airflow."""
+def balance(tasks: int, entries: Iterable[Entry], states: Mapping[int, str | None], successes: Mapping[int, int]) -> Balance:
+    """Compare the ledger of `tasks` tasks with the state of each, and with how many of its tries succeeded, in Airflow."""
     starts: Counter[int] = Counter()
     finished: set[int] = set()
     for entry in entries:
@@ -59,15 +51,24 @@ def balance(entries: Iterable[Entry], states: Mapping[int, str | None], successe
             starts[entry.task] += 1
         else:
             finished.add(entry.task)
-    good = [task for task, state in states.items() if state == "success"]
+    wrong = {
+        task: _wrong(states.get(task), successes.get(task, 0), known=task in states, finished=task in finished) for task in range(tasks)
+    }
     return Balance(
-        tasks=len(states),
-        succeeded=sum(successes.get(task, 0) == 1 for task in good),
-        missing=sum(task not in finished for task in good),
-        hanging=sum(state not in ("success", "failed", "upstream_failed") for state in states.values()),
-        failed=sum(state in ("failed", "upstream_failed") for state in states.values()),
+        tasks=tasks,
+        lost={task: reason for task, reason in wrong.items() if reason},
         repeated=sum(count > 1 for count in starts.values()),
     )
+
+
+def _wrong(state: str | None, successes: int, *, known: bool, finished: bool) -> str | None:
+    if not known:
+        return "Airflow does not know it"
+    if state != "success":
+        return f"Airflow says {state}"
+    if successes != 1:
+        return f"Airflow has {successes} successful tries of it"
+    return None if finished else "Airflow says success, the ledger has no finish"
 
 
 def successful_tries(tries: Sequence[Mapping[str, Any]]) -> int:

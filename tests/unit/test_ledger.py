@@ -2,43 +2,53 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from celery_lab import experiments, ledger
 from celery_lab.experiments import Trial
 from celery_lab.ledger import Balance, Entry
 
-GOOD = Balance(tasks=2, succeeded=2, missing=0, hanging=0, failed=0, repeated=0)
+GOOD = Balance(tasks=2, lost={}, repeated=0)
+DONE = ("start", "finish")
 
 
 def entry(task: int, event: str, try_number: int = 1) -> Entry:
     return Entry(task, try_number, event, "worker-default", 0.0)
 
 
-def test_a_task_that_started_finished_and_succeeded_once_is_in_order() -> None:
-    entries = [entry(0, "start"), entry(0, "finish"), entry(1, "start"), entry(1, "finish")]
+def test_tasks_that_started_finished_and_succeeded_once_are_in_order() -> None:
+    entries = [entry(task, event) for task in (0, 1) for event in DONE]
 
-    assert ledger.balance(entries, {0: "success", 1: "success"}, {0: 1, 1: 1}) == GOOD
-
-
-def test_a_success_without_a_finish_is_missing() -> None:
-    balance = ledger.balance([entry(0, "start")], {0: "success"}, {0: 1})
-
-    assert (balance.missing, balance.lost) == (1, 1)
+    assert ledger.balance(2, entries, {0: "success", 1: "success"}, {0: 1, 1: 1}) == GOOD
 
 
 def test_a_second_start_is_counted_as_a_repeat_and_not_as_a_loss() -> None:
-    balance = ledger.balance([entry(0, "start"), entry(0, "start", 2), entry(0, "finish", 2)], {0: "success"}, {0: 1})
+    balance = ledger.balance(1, [entry(0, "start"), entry(0, "start", 2), entry(0, "finish", 2)], {0: "success"}, {0: 1})
 
-    assert (balance.repeated, balance.lost, balance.succeeded) == (1, 0, 1)
-
-
-def test_two_successful_tries_are_not_a_success_exactly_once() -> None:
-    assert ledger.balance([entry(0, "start"), entry(0, "finish")], {0: "success"}, {0: 2}).succeeded == 0
+    assert (balance.repeated, balance.lost) == (1, {})
 
 
-def test_tasks_that_hang_or_fail_are_lost() -> None:
-    balance = ledger.balance([], {0: "queued", 1: None, 2: "failed", 3: "upstream_failed"}, {})
+@pytest.mark.parametrize(
+    ("events", "state", "successes", "reason"),
+    [
+        (("start",), "success", 1, "no finish"),
+        (DONE, "success", 2, "2 successful tries"),
+        (DONE, "success", 0, "0 successful tries"),
+        (DONE, "failed", 0, "says failed"),
+        (("start",), "queued", 0, "says queued"),
+        ((), None, 0, "says None"),
+    ],
+)
+def test_whatever_is_not_a_success_exactly_once_is_lost(events: tuple[str, ...], state: str | None, successes: int, reason: str) -> None:
+    balance = ledger.balance(1, [entry(0, event) for event in events], {0: state}, {0: successes})
 
-    assert (balance.hanging, balance.failed, balance.lost) == (2, 2, 4)
+    assert reason in balance.lost[0]
+
+
+def test_a_task_that_airflow_does_not_have_is_lost() -> None:
+    balance = ledger.balance(2, [entry(0, event) for event in DONE], {0: "success"}, {0: 1})
+
+    assert list(balance.lost) == [1]
 
 
 def test_a_line_that_a_crash_cut_short_is_left_out(tmp_path: Path) -> None:
