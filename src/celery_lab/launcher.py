@@ -90,9 +90,14 @@ def _become(
     # What only this process needs is not imported before it has parted from the guard, which stays.
     from celery_lab import environment, programs
 
+    told = ""
+
     def on_wait(reason: str) -> None:
-        report(reason)
-        print(f"lab: waiting: {reason}", flush=True)
+        nonlocal told
+        if reason != told:
+            report(reason)
+            print(f"lab: waiting: {reason}", flush=True)
+            told = reason
 
     try:
         variables = environment.of_process(config, secrets, name, os.environ)

@@ -22,19 +22,16 @@ def wait_until(
 ) -> float:
     """Wait until `probe` returns None and return the seconds that took.
 
-    Until then `probe` returns the reason why not, which goes to `on_wait` whenever it changes. It may
-    raise a LabError to say that waiting longer is of no use.
+    Until then `probe` returns the reason why not, which goes to `on_wait` at each look. Both may raise a
+    LabError to say that waiting longer is of no use.
 
     Raises:
         NotReadyError: `timeout` seconds have passed; it names `what` and the last reason.
 
     """
     start = time.monotonic()
-    previous = ""
     while (reason := probe()) is not None:
-        if reason != previous:
-            on_wait(reason)
-            previous = reason
+        on_wait(reason)
         if time.monotonic() - start > timeout:
             raise NotReadyError(f"{what} is not ready after {timeout:g} s: {reason}{'; ' + advice if advice else ''}.")
         time.sleep(interval)
