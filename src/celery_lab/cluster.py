@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
@@ -97,6 +97,7 @@ class Cluster:
         Without `details` the memory and the DAG files that cannot be read are left out, which cost most.
         """
         records = self.records
+        paused = _paused(records)
         supervised = self.supervisor.states()
         programs = self.supervisor.programs if supervised else {}
         if expected is None:
@@ -105,7 +106,7 @@ class Cluster:
             postgres = pool.submit(probes.postgres, self.settings, self.credentials)
             redis = pool.submit(probes.redis, self.settings, self.credentials)
             health = pool.submit(self._health, records)
-            broker = pool.submit(self._broker, records)
+            broker = pool.submit(self._broker, [record for name, record in records.items() if name not in paused])
             flower = pool.submit(self._flower, records)
             memory = pool.submit(_memory, records if details else {})
             workers, queues = broker.result()
@@ -123,7 +124,7 @@ class Cluster:
                     import_errors=self._import_errors() if details and not isinstance(report, str) else [],
                     memory=memory.result(),
                     failures=self._failures(supervised, records),
-                    paused=_paused(records),
+                    paused=paused,
                     procfile_differs=bool(supervised) and _procfile_differs(programs),
                     heartbeats={} if isinstance(report, str) else _heartbeats(report),
                 ),
@@ -185,8 +186,8 @@ class Cluster:
         except (httpx.HTTPError, ValueError) as error:
             return f"the api-server answers, but not with its health: {error}"
 
-    def _broker(self, records: Mapping[str, Record]) -> tuple[list[Worker], list[Queue]]:
-        expected = sum(describe(record.command).kind == "worker" and record.state == "running" for record in records.values())
+    def _broker(self, awake: Iterable[Record]) -> tuple[list[Worker], list[Queue]]:
+        expected = sum(describe(record.command).kind == "worker" and record.state == "running" for record in awake)
         try:
             workers = self.broker.workers(expected) if expected else []
             return workers, self.broker.queues(workers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import hashlib
+import itertools
 import os
 import shlex
 import subprocess
@@ -69,8 +70,10 @@ def scaled(current: Programs, lines: Iterable[Line], name: str, count: int) -> P
     if name not in by_name:
         raise ProcfileError(f"there is no process {name!r} to scale; the Procfile has {', '.join(by_name)}.")
     instances = wanted([by_name[name]], {name: count}) if count else {}
+    before = list(itertools.takewhile(lambda other: not _is_instance(other, name, by_name), current))
     others = {other: command for other, command in current.items() if not _is_instance(other, name, by_name)}
-    return {**others, **instances}
+    # The instances stand where the line stood.
+    return {**{other: others.pop(other) for other in before}, **instances, **others}
 
 
 def services(programs: Programs) -> dict[str, Service]:

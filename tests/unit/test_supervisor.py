@@ -38,6 +38,13 @@ def test_scaling_a_line_leaves_all_others_alone() -> None:
     assert supervisor.plan(running, supervisor.scaled(running, LINES, "worker", 0)).removed == ("worker", "worker-2")
 
 
+def test_the_instances_of_a_line_stand_where_the_line_stands() -> None:
+    running = {"redis": "r", **supervisor.wanted(LINES), "late": "l"}
+
+    assert list(supervisor.scaled(running, LINES, "worker", 2)).index("late") == len(running)
+    assert list(supervisor.scaled(running, LINES, "worker", 1)) == list(running)
+
+
 def test_a_line_that_is_not_there_cannot_be_scaled() -> None:
     with pytest.raises(ProcfileError, match="no process 'nobody' to scale"):
         supervisor.scaled(RUNNING, LINES, "nobody", 2)
