@@ -35,6 +35,7 @@ def prepare(settings: Settings, credentials: Credentials) -> list[str]:
     data = folder / "data"
     programs = servers.postgres_bin(settings, _major(data))
     make_private_folder(folder)
+    _disown(data)
     if os.geteuid() == 0:
         _stop_being_root(folder, programs)
     if not data.exists():
@@ -62,6 +63,24 @@ def _major(data: Path) -> int | None:
     with suppress(OSError, ValueError):
         return int((data / "PG_VERSION").read_text())
     return None
+
+
+def _disown(data: Path) -> None:
+    """Let a Postgres that was killed be taken for dead though another process has its pid by now.
+
+    In a container that is stopped and started pids begin anew, and Postgres, at every second start or so, takes
+    the new owner of its old pid for itself. Given the pid of this process, which it becomes, it does not, and
+    still looks for processes of its own that may have outlived it.
+    """
+    lock = data / "postmaster.pid"
+    if not lock.exists():
+        return
+    import psutil
+
+    with suppress(OSError, ValueError, psutil.Error):
+        pid, newline, rest = lock.read_text().partition("\n")
+        if str(data) not in psutil.Process(int(pid)).cmdline():
+            lock.write_text(f"{os.getpid()}{newline}{rest}")
 
 
 def _make(data: Path, programs: Path, credentials: Credentials) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -85,6 +88,26 @@ def test_postgres_is_private_and_keeps_its_data_over_a_stop_and_a_kill(any_postg
 
     start(any_postgres)
     assert ask(any_postgres, "SELECT answer FROM kept") == "42"
+
+
+def test_a_killed_postgres_whose_pid_another_process_has_by_now_starts_again(sandbox: Sandbox) -> None:
+    """As in a container that is stopped and started: its processes are killed, and pids begin anew."""
+    first = start(sandbox)
+    server = sandbox.records["postgres"].main_pid
+    lock = sandbox.home / "postgres" / "data" / "postmaster.pid"
+    words = lock.read_text()
+    assert first.stop() == 0
+
+    # Postgres, which is never root, does not take another user's process for itself.
+    owner = lock.parent.owner() if os.geteuid() == 0 else None
+    with subprocess.Popen(["sleep", "1000"], user=owner) as somebody:
+        lock.write_text(words.replace(str(server), str(somebody.pid), 1))
+        shutil.chown(lock, lock.parent.owner())
+        lock.chmod(0o600)
+        try:
+            start(sandbox)
+        finally:
+            somebody.kill()
 
 
 def test_an_interrupted_set_up_of_the_database_is_done_again(sandbox: Sandbox) -> None:
