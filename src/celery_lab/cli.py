@@ -255,7 +255,8 @@ def wait(
         start = time.monotonic()
         cluster.wait_until_ready(timeout, on_wait=background.progress("waiting"))
         started = time.monotonic() - start
-        background.say(_welcome(cluster, started if announce else None))
+        end = "./lab down" if cluster.supervisor.running else "Ctrl-C"
+        background.say(_welcome(cluster, started if announce else None, last=end))
 
 
 @app.command()
