@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import sys
 import time
@@ -12,6 +13,8 @@ import pytest
 from .sandbox import Running, Sandbox, until, until_gone
 
 FAMILY = Path(__file__).with_name("family.py")
+#: For a shell: there may be a space in the checkout's path.
+PYTHON, SHELL_FAMILY = shlex.quote(sys.executable), shlex.join([sys.executable, "-S", str(FAMILY)])
 
 #: Holds the stop signal back in program and child, and tells which of them has it.
 WHO_IS_TOLD = """
@@ -140,7 +143,7 @@ def test_a_program_whose_launcher_was_killed_may_end_properly(sandbox: Sandbox) 
 
 def test_a_program_does_not_outlive_its_supervisor(sandbox: Sandbox) -> None:
     """The supervisor here is a shell that starts a launcher in a session of its own, as supervisord does."""
-    command = f"setsid {sys.executable} -m celery_lab exec {sys.executable} -S {FAMILY} & wait"
+    command = f"setsid {PYTHON} -m celery_lab exec {SHELL_FAMILY} & wait"
     supervisor = sandbox.spawn(["sh", "-c", command], SUPERVISOR_PROCESS_NAME="family")
     family = family_of(supervisor)
     launcher = sandbox.records["family"].pid

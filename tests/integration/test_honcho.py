@@ -5,13 +5,13 @@ import sys
 import psutil
 
 from .sandbox import Running, Sandbox, until, until_gone
-from .test_guard import FAMILY, family_of
+from .test_guard import PYTHON, SHELL_FAMILY, family_of
 
 LIVE = "sh -c 'echo ready; while :; do sleep 1; done'"
 
 
 def start_honcho(sandbox: Sandbox, procfile: str, *arguments: str) -> Running:
-    (sandbox.project / "Procfile").write_text(procfile.replace("./lab exec", f"{sys.executable} -m celery_lab exec"))
+    (sandbox.project / "Procfile").write_text(procfile.replace("./lab exec", f"{PYTHON} -m celery_lab exec"))
     return sandbox.spawn([sys.executable, "-m", "honcho", "-f", "Procfile", "start", *arguments])
 
 
@@ -29,7 +29,7 @@ def test_processes_have_the_names_of_their_lines(sandbox: Sandbox) -> None:
 
 
 def test_no_process_outlives_a_killed_honcho(sandbox: Sandbox) -> None:
-    honcho = start_honcho(sandbox, f"family: ./lab exec {sys.executable} -S {FAMILY}\nweb: ./lab exec {LIVE}\n")
+    honcho = start_honcho(sandbox, f"family: ./lab exec {SHELL_FAMILY}\nweb: ./lab exec {LIVE}\n")
     family = family_of(honcho)
     until(lambda: {record.state for record in sandbox.records.values()} == {"running"}, "two processes")
     tree = tree_of(honcho)
@@ -42,7 +42,7 @@ def test_no_process_outlives_a_killed_honcho(sandbox: Sandbox) -> None:
 
 def test_one_end_is_the_end_of_all_and_of_every_descendant(sandbox: Sandbox) -> None:
     honcho = start_honcho(
-        sandbox, f"family: ./lab exec {sys.executable} -S {FAMILY}\nweb: ./lab exec sh -c 'until [ -e go ]; do sleep 0.01; done; exit 3'\n"
+        sandbox, f"family: ./lab exec {SHELL_FAMILY}\nweb: ./lab exec sh -c 'until [ -e go ]; do sleep 0.01; done; exit 3'\n"
     )
     family = family_of(honcho)
 
