@@ -296,6 +296,12 @@ def celery(context: typer.Context) -> NoReturn:
 
 
 @app.command()
+def setup() -> None:
+    """Make the Python environment, print its folder, and start nothing."""
+    print(sys.prefix)  # For `--help`: the script `lab` does this before it comes to us.
+
+
+@app.command()
 def password() -> None:
     """Print the password of the user `admin`, for Airflow and Flower."""
     with Cluster.open() as cluster:

@@ -16,7 +16,7 @@ def commands() -> set[str]:
 def test_every_command_that_the_readme_shows_exists_and_every_one_is_shown() -> None:
     shown = set(re.findall(r"\./lab ([a-z]+)", README)) | {"stop", "restart", "scale", "pause", "resume"}
 
-    assert shown - {"exec", "setup"} == commands()
+    assert shown - {"exec"} == commands()
 
 
 def test_the_readme_names_every_setting_port_and_exit_status() -> None:
