@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
-from celery_lab import faults, preflight, supervisor
+from celery_lab import faults, preflight, status, supervisor
 from celery_lab.cluster import Cluster
 from celery_lab.errors import LabError, NotReadyError, NotRunningError
 from celery_lab.services import Service
@@ -74,7 +74,7 @@ def wait_for(cluster: Cluster, names: list[str]) -> None:
             raise NotReadyError(
                 f"{failed[0]} cannot start; the end of its log stands above, all of it in {cluster.supervisor.log(failed[0])}."
             )
-        return "; ".join(f"{process.name}: {process.reason}" for process in late) or None
+        return status.lacking(late) or None
 
     try:
         wait_until(probe, cluster.settings.start_timeout, "the cluster", interval=0.5, on_wait=show)

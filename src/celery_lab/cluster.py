@@ -152,7 +152,7 @@ class Cluster:
             if seen and not alive:
                 raise NotRunningError("every process of the lab has ended; see its log.")
             seen = seen or alive
-            return None if now.ready else "; ".join(f"{process.name}: {process.reason}" for process in now.not_ready)
+            return None if now.ready else status.lacking(now.not_ready)
 
         return wait_until(
             probe,

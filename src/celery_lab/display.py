@@ -15,7 +15,9 @@ from celery_lab.experiments import Row, Trial
 from celery_lab.runs import Run
 from celery_lab.status import Status
 
-console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+#: Columns of a table that goes into a file or a pipe, where nothing needs to be folded.
+UNFOLDED = 200
+console = Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else UNFOLDED)
 
 COLOURS = {
     "success": "green",

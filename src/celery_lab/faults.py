@@ -10,6 +10,7 @@ import psutil
 
 from celery_lab.cluster import Cluster
 from celery_lab.errors import NotReadyError
+from celery_lab.registry import Record
 from celery_lab.wait import wait_until
 
 
@@ -22,6 +23,7 @@ def kill(cluster: Cluster, name: str) -> int:
 
     """
     victims: dict[int, psutil.Process] = {}
+    record = cluster.records.get(name)
     # Stopped ones start nothing new and clean nothing up: what is found then is all there is.
     while new := [pid for pid in cluster.tree(name) if pid not in victims]:
         for pid in new:
@@ -35,7 +37,22 @@ def kill(cluster: Cluster, name: str) -> int:
         return f"{alive} live" if alive else None
 
     wait_until(left, 10, f"the end of {name}", interval=0.01)
+    if record is not None and cluster.supervisor.running:
+        _insist(cluster, record)
     return len(victims)
+
+
+def _insist(cluster: Cluster, killed: Record) -> None:
+    """Let supervisord start again what it would give up.
+
+    It gives up what ends several times soon after a start; here that was nobody's fault but ours.
+    """
+    supervisor, name = cluster.supervisor, killed.name
+    wait_until(
+        lambda: "it has not noticed" if supervisor.pid_of(name) == killed.pid else None, 10, f"supervisord, after the end of {name},"
+    )
+    if supervisor.states().get(name) == "FATAL":
+        supervisor.launch([name])
 
 
 def pause(cluster: Cluster, name: str) -> int:

@@ -68,7 +68,7 @@ def _major(data: Path) -> int | None:
 def _disown(data: Path) -> None:
     """Let a Postgres that was killed be taken for dead though another process has its pid by now.
 
-    In a container that is stopped and started pids begin anew, and Postgres, at every second start or so, takes
+    In a container that is stopped and started pids begin anew, and now and then Postgres takes
     the new owner of its old pid for itself. Given the pid of this process, which it becomes, it does not, and
     still looks for processes of its own that may have outlived it.
     """

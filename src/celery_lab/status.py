@@ -70,6 +70,14 @@ class Status:
         return [process for process in self.processes if not process.ready]
 
 
+def lacking(processes: Sequence[ProcessStatus]) -> str:
+    """Return in one line why `processes` are not ready, those with one reason together."""
+    names: dict[str, list[str]] = {}
+    for process in processes:
+        names.setdefault(process.reason, []).append(process.name)
+    return "; ".join(f"{', '.join(those)}: {reason}" for reason, those in names.items())
+
+
 def judge(expected: Mapping[str, Service], evidence: Evidence) -> Status:
     """Return the status that the evidence proves; what nobody has confirmed is not ready."""
     services = dict(expected)

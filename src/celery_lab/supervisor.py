@@ -167,6 +167,16 @@ class Supervisor:
             return {}
         return {info["name"]: info["statename"] for info in infos}
 
+    def pid_of(self, name: str) -> int:
+        """Return the pid of a process as supervisord knows it, 0 when it runs none of that name.
+
+        Raises:
+            NotRunningError: supervisord does not run.
+
+        """
+        infos: list[dict[str, Any]] = self._call("getAllProcessInfo")
+        return next((int(info["pid"]) for info in infos if info["name"] == name), 0)
+
     def launch(self, names: Iterable[str]) -> None:
         """Start those of `names` that do not run."""
         for name in names:

@@ -223,3 +223,11 @@ def test_a_procfile_that_is_not_what_runs_is_warned_of() -> None:
     (warning,) = status.judge(EXPECTED, replace(ALL_WELL, procfile_differs=True)).warnings
 
     assert warning.startswith("the Procfile differs from what runs")
+
+
+def test_processes_that_lack_the_same_are_named_together() -> None:
+    records = {name: kept for name, kept in RECORDS.items() if name == "redis"}
+    late = status.judge(EXPECTED, replace(ALL_WELL, records=records, health="no answer")).not_ready
+
+    assert len(late) > 2
+    assert status.lacking(late) == f"{', '.join(process.name for process in late)}: not running"
