@@ -340,7 +340,8 @@ def clean(
         return
     if registry.running(config.home):
         raise AlreadyRunningError(f"the lab in {config.home} is running; stop it first.")
-    if not (config.home / credentials.FILE).exists() and any(config.home.iterdir()):
+    made_by_setup = {supervisor.LOGS}
+    if not (config.home / credentials.FILE).exists() and {path.name for path in config.home.iterdir()} - made_by_setup:
         raise LabError(f"{config.home} does not look like the state of a lab; delete it yourself if you mean it.")
     if not yes:
         typer.confirm(f"Delete {config.home} with the database, all logs and secrets?", abort=True)

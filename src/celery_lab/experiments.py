@@ -209,7 +209,13 @@ def _unfinished(cluster: Cluster, run_id: str) -> str | None:
 def _balance(cluster: Cluster, run_id: str, load: Mapping[str, Any]) -> Balance:
     tasks = [task for task in runs.look(cluster, DAG, run_id).tasks if task.map_index >= 0]
     states = {task.map_index: task.state for task in tasks}
-    successes = {task.map_index: ledger.successful_tries(cluster.api.tries(DAG, run_id, task.task_id, task.map_index)) for task in tasks}
+    # A first try has no others beside it.
+    successes = {
+        task.map_index: int(task.state == "success")
+        if task.try_number == 1
+        else ledger.successful_tries(cluster.api.tries(DAG, run_id, task.task_id, task.map_index))
+        for task in tasks
+    }
     return ledger.balance(load["tasks"], ledger.read(_path(cluster, run_id)), states, successes)
 
 

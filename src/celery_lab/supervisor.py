@@ -37,6 +37,8 @@ SOCKET_PATH = 90
 #: Bytes of a log's end that are looked at.
 TAIL = 20_000
 PREFIX = "program:"
+#: Folder of the processes' logs in the state folder; config/supervisord/supervisord.conf names it, too.
+LOGS = "processes"
 
 Programs = Mapping[str, str]  #: the command of each process, by its name
 
@@ -104,7 +106,7 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.configuration = settings.home / "supervisord.conf"
-        self.logs = settings.home / "processes"
+        self.logs = settings.home / LOGS
 
     @property
     def socket(self) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,6 @@ def test_status_shows_nine_ready_processes_and_both_workers_with_their_queues(la
     listeners = {queue["name"]: queue["listeners"] for queue in status["queues"]}
     assert listeners["default"] == ["worker-default"]
     assert listeners["high_cpu"] == ["worker-high-cpu"]
-
-
-def test_the_four_parallel_tasks_overlap(lab_cluster: Cluster) -> None:
-    run = runs.run(lab_cluster, "parallel_tasks")
-
-    assert run.state == "success"
-    assert sorted(task.task_id for task in run.tasks) == ["a", "b", "c", "d"]
-    assert max(task.start or "" for task in run.tasks) < min(task.end or "" for task in run.tasks)
-    assert {task.worker for task in run.tasks} == {"worker-default"}
 
 
 def test_a_task_runs_only_on_a_worker_of_its_queue(lab: ThrowawayLab) -> None:
@@ -143,9 +135,13 @@ class TestIdentity:
         wait_until(lambda: "still a listener" if "extra" in queues(lab.cluster) else None, 10, "the end of `extra`")
 
     def test_the_health_checks_of_the_official_compose_file_pass(self, lab: ThrowawayLab) -> None:
-        lab.command("airflow", "jobs", "check", "--job-type", "SchedulerJob", "--hostname", "scheduler")
-        lab.command("airflow", "jobs", "check", "--job-type", "TriggererJob", "--hostname", "triggerer")
-        lab.command(*HEALTH_CHECK, "celery@worker-default")
+        checks = [
+            ["airflow", "jobs", "check", "--job-type", "SchedulerJob", "--hostname", "scheduler"],
+            ["airflow", "jobs", "check", "--job-type", "TriggererJob", "--hostname", "triggerer"],
+            [*HEALTH_CHECK, "celery@worker-default"],
+        ]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda words: lab.command(*words), checks))
         assert lab.command(*HEALTH_CHECK, "celery@no-such-worker", check=False).returncode != 0
 
 
@@ -256,9 +252,12 @@ def test_status_warns_of_tasks_on_a_queue_that_no_worker_listens_to(lab: Throwaw
         return f"{queue} {status['warnings']}"
 
     wait_until(warned, 20, "the warning")
-    lab.command("airflow", "celery", "add-queue", "-H", "celery@worker-default", "-q", "nowhere")
+    # As `airflow celery add-queue` does.
+    control = lab.cluster.broker.celery.control
+    control.add_consumer("nowhere", destination=["celery@worker-default"])
     wait_until(lambda: None if lab.cluster.api.run_state("nobody_listens", run_id) == "success" else "waiting", 30, "the run")
-    lab.command("airflow", "celery", "remove-queue", "-H", "celery@worker-default", "-q", "nowhere")
+    control.cancel_consumer("nowhere", destination=["celery@worker-default"])
+    wait_until(lambda: "still a listener" if "nowhere" in queues(lab.cluster) else None, 10, "the end of `nowhere`")
 
 
 class TestSecurity:

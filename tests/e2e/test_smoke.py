@@ -23,6 +23,7 @@ def test_a_lab_comes_up_runs_tasks_where_they_belong_scales_and_leaves_nothing()
         routed = json.loads(lab.command("run", "queue_routing", "--json").stdout)["tasks"]
         assert {(task["queue"], task["worker"]) for task in routed} == {("default", "worker-default"), ("high_cpu", "worker-high-cpu")}
 
+        before = {name: record.pid for name, record in lab.cluster.records.items()}
         lab.command("scale", "worker-default=3")
         workers = json.loads(lab.command("status", "--json").stdout)["workers"]
         assert [worker["name"] for worker in workers if "default" in worker["queues"]] == [
@@ -30,6 +31,9 @@ def test_a_lab_comes_up_runs_tasks_where_they_belong_scales_and_leaves_nothing()
             "worker-default-2",
             "worker-default-3",
         ]
+
+        lab.command("apply")
+        assert {name: record.pid for name, record in lab.cluster.records.items()} == before
 
         lab.look()
         lab.command("down")

@@ -42,16 +42,11 @@ def test_a_dag_to_be_debugged_runs_in_one_process_and_needs_no_cluster(sandbox: 
     assert "lab: debugged: success" in run.output
     assert json.loads(target.read_text()) == {"pid": run.pid, "number": 7}
 
-
-@pytest.mark.e2e
-def test_a_file_to_be_debugged_without_a_dag_is_named(sandbox: Sandbox) -> None:
-    file = sandbox.folder / "none.py"
     file.write_text("# airflow dag\n")
+    without = debug(sandbox, file)
 
-    run = debug(sandbox, file)
-
-    assert run.end() == 1
-    assert f"lab: there is no DAG in {file}; open the file of one." in run.output
+    assert without.end() == 1
+    assert f"lab: there is no DAG in {file}; open the file of one." in without.output
 
 
 def debug(sandbox: Sandbox, file: Path) -> Running:

@@ -9,13 +9,15 @@ import time
 from airflow.sdk import Param, dag, get_current_context, task
 
 
-@dag(schedule=None, params={"seconds": Param(60, type="number")})
+@dag(schedule=None, params={"seconds": Param(60, type="number"), "child": "60s"})
 def own_process_group() -> None:
     @task(retries=5, retry_delay=1)
     def escape() -> None:
-        subprocess.Popen(["sleep", "60"], preexec_fn=os.setpgrp)  # noqa: PLW1509  # no threads here; process_group= came with Python 3.11
-        subprocess.Popen(["sleep", "60"], start_new_session=True)
-        time.sleep(get_current_context()["params"]["seconds"])
+        params = get_current_context()["params"]
+        child = ["sleep", params["child"]]
+        subprocess.Popen(child, preexec_fn=os.setpgrp)  # noqa: PLW1509  # no threads here; process_group= came with Python 3.11
+        subprocess.Popen(child, start_new_session=True)
+        time.sleep(params["seconds"])
 
     escape()
 
