@@ -79,7 +79,9 @@ def _disown(data: Path) -> None:
 
     with suppress(OSError, ValueError, psutil.Error):
         pid, newline, rest = lock.read_text().partition("\n")
-        if str(data) not in psutil.Process(int(pid)).cmdline():
+        owner = psutil.Process(int(pid))
+        # Where nobody collects zombies, a killed Postgres stays one; it would be taken for alive as well.
+        if owner.status() == psutil.STATUS_ZOMBIE or str(data) not in owner.cmdline():
             lock.write_text(f"{os.getpid()}{newline}{rest}")
 
 
