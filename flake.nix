@@ -133,7 +133,7 @@
             if wrong == [ ] then
               pkgs.runCommand "versions" { } "touch $out"
             else
-              throw "${lib.concatStringsSep "; " told}: pin another nixpkgs in flake.lock, or change flake.nix and README.md.";
+              throw "${lib.concatStringsSep "; " told}: pin another nixpkgs in flake.lock, or change flake.nix and docs/three-ways.md.";
 
           scripts = pkgs.runCommand "scripts" { nativeBuildInputs = [ pkgs.shellcheck ]; } ''
             cd ${self}

@@ -11,7 +11,7 @@ purge_offline_workers = 60
 def format_task(task):
     """Show an Airflow task under its dag and task name; to Celery all of them are `execute_workload`.
 
-    Their arguments read `dag.task[index] run RUN try N` (see celery_lab.celery_config).
+    Their arguments read `dag.task[index] run RUN try N` (see airflow_celery_lab.inside_airflow.celery_config).
     """
     name, separator, details = (task.args or "").strip("'\"").partition(" run ")
     if separator:

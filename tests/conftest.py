@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +10,13 @@ from tempfile import mkdtemp
 
 import pytest
 
-from celery_lab.settings import PROJECT
+from airflow_celery_lab import command
+from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 
-pytest_plugins = ["celery_lab.testing"]
+pytest_plugins = ["airflow_celery_lab.testing"]
+
+# Messages name the command that was typed; here that is nobody's, whatever started the tests.
+os.environ.pop(command.VARIABLE, None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def lab_dags() -> Iterator[Path]:
     """The lab's DAGs and those that only the tests need, in a folder that tests may write to."""
     folder = Path(mkdtemp(prefix="lab-dags-"))
-    for source in (PROJECT / "dags", PROJECT / "tests" / "e2e" / "dags"):
+    for source in (CHECKOUT / "dags", CHECKOUT / "tests" / "e2e" / "dags"):
         shutil.copytree(source, folder, dirs_exist_ok=True)
     yield folder
     shutil.rmtree(folder)

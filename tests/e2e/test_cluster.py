@@ -14,13 +14,13 @@ import psutil
 import pytest
 import redis
 
-from celery_lab import probes, runs
-from celery_lab.cluster import Cluster
-from celery_lab.credentials import ADMIN
-from celery_lab.runs import Run, Task
-from celery_lab.settings import PROJECT
-from celery_lab.testing import ThrowawayLab
-from celery_lab.wait import wait_until
+from airflow_celery_lab.cluster.handle import Cluster
+from airflow_celery_lab.cluster.runs import Run, Task
+from airflow_celery_lab.configuration.credentials import ADMIN
+from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
+from airflow_celery_lab.servers import probes
+from airflow_celery_lab.testing.throwaway import ThrowawayLab
+from airflow_celery_lab.wait import wait_until
 
 NAMES = ["postgres", "redis", "webserver", "scheduler", "dag-processor", "triggerer", "flower", "worker-default", "worker-high-cpu"]
 HEALTH_CHECK = ["celery", "--app", "airflow.providers.celery.executors.celery_executor.app", "inspect", "ping", "-d"]
@@ -68,12 +68,12 @@ def test_fan_out_runs_as_many_tasks_of_the_length_that_was_asked_for(lab: Throwa
 
 
 def test_deferred_waits_take_no_worker_slot(lab_cluster: Cluster) -> None:
-    run_id = runs.start(lab_cluster, "deferred_wait", {})
+    run_id = lab_cluster.trigger("deferred_wait", {})
 
     slots = sum(worker.concurrency for worker in lab_cluster.status(details=False).workers)
 
     def more_than_slots() -> str | None:
-        states = [task.state for task in runs.look(lab_cluster, "deferred_wait", run_id).tasks]
+        states = [task.state for task in lab_cluster.look("deferred_wait", run_id).tasks]
         return None if states.count("deferred") > slots else f"the states are {states}"
 
     wait_until(more_than_slots, 60, "more waiting tasks than slots")
@@ -112,7 +112,7 @@ def test_a_parameter_out_of_range_is_refused_in_one_sentence(lab: ThrowawayLab) 
 class TestIdentity:
     def test_airflow_celery_flower_and_the_process_list_use_one_name(self, lab: ThrowawayLab) -> None:
         cluster = lab.cluster
-        run = runs.run(cluster, "queue_routing")
+        run = cluster.run("queue_routing")
         rest = {task.worker for task in run.tasks}
         celery = set(cluster.broker.celery.control.inspect(timeout=2).ping() or {})
         titles = {" ".join(psutil.Process(cluster.records[name].main_pid).cmdline()) for name in rest if name}
@@ -151,7 +151,7 @@ def queues(cluster: Cluster) -> set[str]:
 
 class TestLogs:
     def test_the_log_of_a_running_task_is_read_without_an_error_about_its_worker(self, lab_cluster: Cluster) -> None:
-        run_id = runs.start(lab_cluster, "worker_loss", {"seconds": 5})
+        run_id = lab_cluster.trigger("worker_loss", {"seconds": 5})
 
         def log() -> str:
             return json.dumps(lab_cluster.api.log("worker_loss", run_id, "count", 1))
@@ -174,7 +174,7 @@ class TestFlower:
         assert flower_workers(lab_cluster) == {"celery@worker-default": ["default"], "celery@worker-high-cpu": ["high_cpu"]}
 
     def test_flower_shows_a_task_under_its_dag_and_task_name(self, lab_cluster: Cluster) -> None:
-        run = runs.run(lab_cluster, "fan_out", {"tasks": 2, "seconds": 0})
+        run = lab_cluster.run("fan_out", {"tasks": 2, "seconds": 0})
 
         def names() -> set[tuple[str, str]]:
             return {(task["name"], task["worker"]) for task in flower_tasks(lab_cluster) if run.run_id in task["args"]}
@@ -183,7 +183,7 @@ class TestFlower:
         wait_until(lambda: None if names() == wanted else f"it shows {names()}", 10, "Flower's list of tasks")
 
     def test_no_tasks_token_reaches_flower(self, lab_cluster: Cluster) -> None:
-        runs.run(lab_cluster, "fan_out", {"tasks": 1, "seconds": 0})
+        lab_cluster.run("fan_out", {"tasks": 1, "seconds": 0})
         address = f"{lab_cluster.settings.url('flower')}/api/tasks"
         tasks = httpx.get(address, auth=(ADMIN, lab_cluster.credentials.admin_password)).text
 
@@ -236,13 +236,13 @@ class TestDagFiles:
             return None if any("broken.py" in line and "no_such_module" in line for line in warnings) else f"{warnings}"
 
         wait_until(named, 20, "the warning")
-        assert runs.run(lab.cluster, "fan_out", {"tasks": 1, "seconds": 0}).state == "success"
+        assert lab.cluster.run("fan_out", {"tasks": 1, "seconds": 0}).state == "success"
         file.unlink()
         wait_until(lambda: None if not lab.cluster.api.import_errors() else "still there", 30, "the end of the warning")
 
 
 def test_status_warns_of_tasks_on_a_queue_that_no_worker_listens_to(lab: ThrowawayLab) -> None:
-    run_id = runs.start(lab.cluster, "nobody_listens", {})
+    run_id = lab.cluster.trigger("nobody_listens", {})
 
     def warned() -> str | None:
         status = json.loads(lab.command("status", "--json", check=False).stdout)
@@ -270,19 +270,19 @@ class TestSecurity:
 
     def test_servers_refuse_a_client_without_the_password(self, lab_cluster: Cluster) -> None:
         settings = lab_cluster.settings
-        wrong = lab_cluster.credentials._replace(postgres_password="wrong", redis_password="wrong")
+        wrong = lab_cluster.lab._replace(credentials=lab_cluster.credentials._replace(postgres_password="wrong", redis_password="wrong"))
 
         with pytest.raises(redis.AuthenticationError):
             redis.Redis(host="127.0.0.1", port=settings.ports.redis).ping()
-        assert "WRONGPASS" in (probes.redis(settings, wrong) or "")
-        assert "authentication failed" in (probes.postgres(settings, wrong) or "")
+        assert "WRONGPASS" in (probes.redis(wrong) or "")
+        assert "authentication failed" in (probes.postgres(wrong) or "")
         assert httpx.get(f"{settings.url('flower')}/api/workers").status_code == 401
         assert httpx.get(f"{settings.url('flower')}/").status_code == 401
         assert httpx.get(f"{settings.url('webserver')}/api/v2/dags").status_code == 401
         assert httpx.post(f"{settings.url('webserver')}/auth/token", json={"username": ADMIN, "password": "wrong"}).status_code == 401
 
     def test_no_secret_stands_in_an_argument_a_log_or_a_readable_file(self, lab: ThrowawayLab) -> None:
-        runs.run(lab.cluster, "queue_routing")
+        lab.cluster.run("queue_routing")
         secrets = [value.encode() for value in lab.cluster.credentials]
         arguments = " ".join(word for command in lab.commands().values() for word in command).encode()
         assert not [secret for secret in secrets if secret in arguments]
@@ -300,10 +300,10 @@ class TestSecurity:
         assert {path.stat().st_mode & 0o777 for path in holders} == {0o600}
 
     def test_git_ignores_all_state(self) -> None:
-        if not (PROJECT / ".git").exists() or not shutil.which("git"):
+        if not (CHECKOUT / ".git").exists() or not shutil.which("git"):
             pytest.skip("no git, or not a git checkout")
         ignored = subprocess.run(
-            ["git", "check-ignore", ".lab/secrets.json", ".env", ".venv/x"], cwd=PROJECT, capture_output=True, text=True, check=False
+            ["git", "check-ignore", ".lab/secrets.json", ".env", ".venv/x"], cwd=CHECKOUT, capture_output=True, text=True, check=False
         )
         assert ignored.stdout.split() == [".lab/secrets.json", ".env", ".venv/x"]
 
@@ -326,7 +326,7 @@ def test_a_second_up_of_the_same_lab_is_refused_and_the_first_goes_on(lab: Throw
 def test_a_second_lab_on_the_same_ports_is_told_who_has_them(lab: ThrowawayLab) -> None:
     home = lab.home / "second"
     environ = {**lab.environ, "LAB_HOME": str(home)}
-    done = subprocess.run([PROJECT / "lab", "up"], env=environ, capture_output=True, text=True, check=False)
+    done = subprocess.run([CHECKOUT / "lab", "up"], env=environ, capture_output=True, text=True, check=False)
 
     assert done.returncode == 12
     assert f"port {lab.cluster.settings.ports.postgres}, for postgres, is taken by postgres (pid" in done.stderr

@@ -10,10 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from celery_lab import runs
-from celery_lab.cluster import Cluster
-from celery_lab.testing import ThrowawayLab, throwaway_lab
-from celery_lab.wait import wait_until
+from airflow_celery_lab.cluster.handle import Cluster
+from airflow_celery_lab.testing.throwaway import ThrowawayLab, throwaway_lab
+from airflow_celery_lab.wait import wait_until
 
 #: Begins what Postgres says when it starts: that it was shut down before, or interrupted.
 STARTED = "database system was"
@@ -31,10 +30,10 @@ def start_a_task_that_escapes(lab: ThrowawayLab, minutes: int) -> str:
 
     The children sleep for `minutes`, by which they are known.
     """
-    run_id = runs.start(lab.cluster, "own_process_group", {"seconds": 5, "child": f"{minutes}m"})
+    run_id = lab.cluster.trigger("own_process_group", {"seconds": 5, "child": f"{minutes}m"})
 
     def escaped() -> str | None:
-        states = [task.state for task in runs.look(lab.cluster, "own_process_group", run_id).tasks]
+        states = [task.state for task in lab.cluster.look("own_process_group", run_id).tasks]
         sleeping = [command for command in lab.commands().values() if command == ["sleep", f"{minutes}m"]]
         return None if states == ["running"] and len(sleeping) >= 2 else f"the task is {states}, {len(sleeping)} of 2 children run"
 
@@ -55,18 +54,18 @@ def shut_down_cleanly(lab: ThrowawayLab) -> bool:
 
 def assert_the_run_goes_on(cluster: Cluster, run_id: str) -> None:
     def ended() -> str | None:
-        run = runs.look(cluster, "own_process_group", run_id)
+        run = cluster.look("own_process_group", run_id)
         return None if run.state == "success" else f"{run}"
 
     wait_until(ended, 90, "the interrupted run")
-    assert all(task.try_number > 1 for task in runs.look(cluster, "own_process_group", run_id).tasks)
+    assert all(task.try_number > 1 for task in cluster.look("own_process_group", run_id).tasks)
 
 
 def test_ctrl_c_and_sigkill_leave_no_process_and_lose_no_run(ending_lab: ThrowawayLab) -> None:
     lab = ending_lab
     lab.up()
     credentials = lab.cluster.credentials
-    finished = runs.run(lab.cluster, "fan_out", {"tasks": 1, "seconds": 0})
+    finished = lab.cluster.run("fan_out", {"tasks": 1, "seconds": 0})
     interrupted = [start_a_task_that_escapes(lab, minutes=1)]
 
     assert lab.stop(signal.SIGINT) == 130
@@ -97,7 +96,7 @@ def test_ctrl_c_and_sigkill_leave_no_process_and_lose_no_run(ending_lab: Throwaw
 def flower_history(cluster: Cluster) -> str:
     import httpx
 
-    from celery_lab.credentials import ADMIN
+    from airflow_celery_lab.configuration.credentials import ADMIN
 
     return httpx.get(f"{cluster.settings.url('flower')}/api/tasks", auth=(ADMIN, cluster.credentials.admin_password)).text
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from celery_lab import runs
-from celery_lab.testing import copy_project, throwaway_lab
+from airflow_celery_lab.testing import throwaway_lab
+from airflow_celery_lab.testing.checkouts import copy_checkout
 
 
 def test_plain_honcho_runs_an_edited_procfile_with_three_workers_in_a_far_folder_with_spaces(tmp_path: Path) -> None:
     folder = tmp_path / "Zoë's çolléctiön of labs" / ("x" * 150)
     folder.mkdir(parents=True)
-    project = copy_project(folder)
+    project = copy_checkout(folder)
     procfile = project / "Procfile"
     procfile.write_text(
         procfile.read_text().replace("--queues high_cpu --concurrency 2", "--queues high_cpu,extra -c 1")
@@ -30,7 +30,7 @@ def test_plain_honcho_runs_an_edited_procfile_with_three_workers_in_a_far_folder
             "worker-high-cpu": (["extra", "high_cpu"], 1),
             "worker-extra": (["extra"], 1),
         }
-        run = runs.run(lab.cluster, "fan_out", {"tasks": 12, "seconds": 2})
+        run = lab.cluster.run("fan_out", {"tasks": 12, "seconds": 2})
         assert {task.worker for task in run.tasks if task.task_id == "work"} == set(instances)
-        assert runs.run(lab.cluster, "queue_routing").state == "success"
+        assert lab.cluster.run("queue_routing").state == "success"
         lab.stop(signal.SIGINT)

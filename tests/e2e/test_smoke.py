@@ -6,33 +6,39 @@ import json
 
 import pytest
 
-from celery_lab.settings import PROJECT
-from celery_lab.testing import throwaway_lab
+from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
+from airflow_celery_lab.testing.throwaway import throwaway_lab
 
 
 @pytest.mark.smoke
 def test_a_lab_comes_up_runs_tasks_where_they_belong_scales_and_leaves_nothing() -> None:
-    with throwaway_lab(PROJECT / "dags") as lab:
-        for _ in ("the first time", "doing it twice is harmless"):
-            assert "lab: ready after" in lab.command("up", "-d", timeout=240).stdout
+    with throwaway_lab(CHECKOUT / "dags") as lab:
+        assert "lab: ready after" in lab.command("up", "-d", timeout=240).stdout
+        before = {name: record.pid for name, record in lab.cluster.records.items()}
+        assert "lab: ready" in lab.command("up", "-d").stdout
+        assert {name: record.pid for name, record in lab.cluster.records.items()} == before
         assert json.loads(lab.command("status", "--json").stdout)["ready"]
 
-        parallel = json.loads(lab.command("run", "parallel_tasks", "--json").stdout)["tasks"]
+        run = json.loads(lab.command("run", "parallel_tasks", "--json").stdout)
+        parallel = run["tasks"]
+        assert run["state"] == "success"
+        assert sorted(task["task_id"] for task in parallel) == ["a", "b", "c", "d"]
+        assert {task["worker"] for task in parallel} == {"worker-default"}
         assert max(task["start"] for task in parallel) < min(task["end"] for task in parallel)
 
         routed = json.loads(lab.command("run", "queue_routing", "--json").stdout)["tasks"]
         assert {(task["queue"], task["worker"]) for task in routed} == {("default", "worker-default"), ("high_cpu", "worker-high-cpu")}
 
-        before = {name: record.pid for name, record in lab.cluster.records.items()}
-        lab.command("scale", "worker-default=3")
-        workers = json.loads(lab.command("status", "--json").stdout)["workers"]
-        assert [worker["name"] for worker in workers if "default" in worker["queues"]] == [
+        assert "+ worker-default-3" in lab.command("scale", "worker-default=3").stdout
+        scaled = json.loads(lab.command("status", "--json").stdout)
+        assert scaled["ready"]
+        assert [worker["name"] for worker in scaled["workers"] if "default" in worker["queues"]] == [
             "worker-default",
             "worker-default-2",
             "worker-default-3",
         ]
 
-        lab.command("apply")
+        assert "- worker-default-3" in lab.command("apply").stdout
         assert {name: record.pid for name, record in lab.cluster.records.items()} == before
 
         lab.look()

@@ -14,12 +14,13 @@ from tempfile import mkdtemp
 import psutil
 import pytest
 
-from celery_lab import experiments, faults, runs
-from celery_lab.cluster import Cluster
-from celery_lab.runs import Task
-from celery_lab.settings import PROJECT
-from celery_lab.testing import ThrowawayLab, copy_project, throwaway_lab
-from celery_lab.wait import wait_until
+from airflow_celery_lab.cluster.handle import Cluster
+from airflow_celery_lab.cluster.runs import Task
+from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
+from airflow_celery_lab.experiments import trials as experiments
+from airflow_celery_lab.testing import ThrowawayLab, throwaway_lab
+from airflow_celery_lab.testing.checkouts import copy_checkout
+from airflow_celery_lab.wait import wait_until
 
 EXTRA = "worker-extra: ./lab exec airflow celery worker --queues extra --concurrency 1\n"
 
@@ -29,8 +30,8 @@ def checkout() -> Iterator[Path]:
     """A checkout with an environment of its own, whose Procfile tests may edit."""
     folder = Path(mkdtemp(prefix="lab checkout "))
     folder.chmod(0o755)
-    copy_project(folder)
-    shutil.copy(PROJECT / "tests/e2e/dags/nobody_listens.py", folder / "dags")
+    copy_checkout(folder)
+    shutil.copy(CHECKOUT / "tests/e2e/dags/nobody_listens.py", folder / "dags")
     yield folder
     shutil.rmtree(folder)
 
@@ -48,7 +49,7 @@ def test_plain_supervisord_runs_the_committed_configuration(checkout: Path) -> N
         # RUNNING is what has been up for `startsecs`, longer than the lab takes to be ready.
         assert states.count("RUNNING") + states.count("STARTING") == 9
         assert int(supervisorctl("pid", "redis")) == lab.cluster.records["redis"].pid
-        assert runs.run(lab.cluster, "fan_out", {"tasks": 2, "seconds": 0}).state == "success"
+        assert lab.cluster.run("fan_out", {"tasks": 2, "seconds": 0}).state == "success"
         lab.look()
         supervisorctl("stop", "all")
         supervisorctl("shutdown")
@@ -92,7 +93,7 @@ def seconds(moment: str | None) -> float:
 def test_applying_an_edited_procfile_touches_only_what_differs(background: ThrowawayLab, procfile: Path) -> None:
     cluster = background.cluster
     before = pids(cluster)
-    running = runs.start(cluster, "fan_out", {"tasks": 6, "seconds": 3})
+    running = cluster.trigger("fan_out", {"tasks": 6, "seconds": 3})
     wait_until(lambda: None if any(worker.running for worker in cluster.status(details=False).workers) else "idle", 30, "a running task")
     procfile.write_text(procfile.read_text().replace("--queues default --concurrency 4", "--queues default,late --concurrency 3") + EXTRA)
     assert "the Procfile differs from what runs" in background.command("status", check=False).stdout
@@ -108,7 +109,7 @@ def test_applying_an_edited_procfile_touches_only_what_differs(background: Throw
     assert workers["worker-extra"] == (["extra"], 1)
     # The changed worker has finished its tasks first: none of them was tried twice.
     wait_until(lambda: None if cluster.api.run_state("fan_out", running) == "success" else "running", 60, "the run")
-    assert {task.try_number for task in runs.look(cluster, "fan_out", running).tasks} == {1}
+    assert {task.try_number for task in cluster.look("fan_out", running).tasks} == {1}
     assert background.command("apply").stdout.startswith("lab: nothing to do")
 
 
@@ -198,14 +199,14 @@ def three_workers(background: ThrowawayLab) -> Iterator[ThrowawayLab]:
 
 def test_a_killed_workers_task_runs_on_another_one_within_25_seconds(three_workers: ThrowawayLab) -> None:
     cluster = three_workers.cluster
-    run_id = runs.start(cluster, "worker_loss", {"seconds": 4})
+    run_id = cluster.trigger("worker_loss", {"seconds": 4})
 
     def task() -> Task:
-        return runs.look(cluster, "worker_loss", run_id).tasks[0]
+        return cluster.look("worker_loss", run_id).tasks[0]
 
     wait_until(lambda: None if task().state == "running" else f"{task().state}", 30, "the task")
     victim = task().worker or ""
-    faults.kill(cluster, victim)
+    cluster.kill(victim)
     # supervisord brings it back so soon that it might take its own task again: keep it away.
     cluster.supervisor.stop([victim])
 

@@ -14,12 +14,16 @@ from pathlib import Path
 
 import psutil
 
-from celery_lab import credentials, registry, settings
-from celery_lab.credentials import Credentials
-from celery_lab.registry import Record
-from celery_lab.settings import PROJECT, Settings
-from celery_lab.testing import free_offset
-from celery_lab.wait import wait_until
+from airflow_celery_lab.configuration import credentials, settings
+from airflow_celery_lab.configuration.credentials import Credentials
+from airflow_celery_lab.configuration.lab import Lab
+from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
+from airflow_celery_lab.configuration.settings import Settings
+from airflow_celery_lab.configuration.state import State
+from airflow_celery_lab.launcher import registry
+from airflow_celery_lab.launcher.registry import Record
+from airflow_celery_lab.testing.throwaway import free_offset
+from airflow_celery_lab.wait import wait_until
 
 #: Seconds after which something that takes a fraction of one is given up; the machine may be busy.
 PATIENCE = 30.0
@@ -100,9 +104,9 @@ class Sandbox:
         self.project = self.folder / "project"
         self.home = self.folder / "home"
         for name in ("src", "config", "dags"):
-            shutil.copytree(PROJECT / name, self.project / name, copy_function=_link_or_copy)
-        for name in ("lab", "Procfile"):
-            shutil.copy2(PROJECT / name, self.project / name)
+            shutil.copytree(CHECKOUT / name, self.project / name, copy_function=_link_or_copy)
+        for name in ("lab", "Procfile", ".env.example"):
+            shutil.copy2(CHECKOUT / name, self.project / name)
         self.environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith(AMBIENT)},
             "PYTHONPATH": str(self.project / "src"),
@@ -110,6 +114,7 @@ class Sandbox:
             "LAB_PORT_OFFSET": str(free_offset()),
             "LAB_STOP_TIMEOUT": "20",
             "LAB_VENV": sys.prefix,
+            "LAB_COMMAND": "./lab",
         }
         self._started: list[Running] = []
 
@@ -119,11 +124,15 @@ class Sandbox:
 
     @property
     def credentials(self) -> Credentials:
-        return credentials.load_or_create(self.home)
+        return credentials.load_or_create(State(self.home))
+
+    @property
+    def lab(self) -> Lab:
+        return Lab(self.settings, self.credentials)
 
     @property
     def records(self) -> dict[str, Record]:
-        return registry.running(self.home)
+        return registry.running(State(self.home))
 
     def run(self, *arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command of the lab until it ends."""
@@ -137,7 +146,9 @@ class Sandbox:
 
     def start(self, name: str, *command: str) -> Running:
         """Start a process of the lab under the name `name`, as supervisord would."""
-        return self.spawn([sys.executable, "-m", "celery_lab", "exec", *command], SUPERVISOR_PROCESS_NAME=name, SUPERVISOR_ENABLED="1")
+        return self.spawn(
+            [sys.executable, "-m", "airflow_celery_lab", "exec", *command], SUPERVISOR_PROCESS_NAME=name, SUPERVISOR_ENABLED="1"
+        )
 
     def spawn(self, command: list[str], **variables: str) -> Running:
         """Start any command in the lab's environment, at the head of a process group."""

@@ -86,7 +86,7 @@ def test_a_state_folder_without_permission_is_told(sandbox: Sandbox) -> None:
 
 
 def test_a_launcher_without_a_command_is_told_what_to_write(sandbox: Sandbox) -> None:
-    assert sentence(sandbox.run("exec"), 11).startswith("`lab exec` wants a command; ")
+    assert sentence(sandbox.run("exec"), 11).startswith("`./lab exec` needs a command; ")
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_folder_of_something_else_is_not_deleted(sandbox: Sandbox) -> None:
     sandbox.home.mkdir()
     (sandbox.home / "thesis.txt").touch()
 
-    assert sentence(sandbox.run("clean", "--yes"), 1).startswith(f"{sandbox.home} does not look like the state of a lab; ")
+    assert sentence(sandbox.run("clean", "--yes"), 14).startswith(f"{sandbox.home} does not look like the state of a lab; ")
     assert (sandbox.home / "thesis.txt").exists()
 
 

@@ -11,10 +11,11 @@ from .sandbox import Sandbox
 MAKE = """
 import sys
 from pathlib import Path
-from celery_lab import credentials
+from airflow_celery_lab.configuration import credentials
+from airflow_celery_lab.configuration.state import State
 print("ready", flush=True)
 sys.stdin.readline()
-print(repr(credentials.load_or_create(Path(sys.argv[1]))))
+print(repr(credentials.load_or_create(State(Path(sys.argv[1])))))
 """
 
 
@@ -65,5 +66,5 @@ def test_a_file_of_something_else_is_not_overwritten(sandbox: Sandbox, content: 
 
     assert done.returncode == 14
     assert done.stderr.startswith(f"lab: cannot use the secrets in {path}: ")
-    assert done.stderr.endswith("; mend the file, or run `./lab clean` to begin anew.\n")
+    assert done.stderr.endswith("; fix the file, or run `./lab clean` to start with a new lab.\n")
     assert path.read_text() == content

@@ -45,9 +45,9 @@ def test_a_dag_to_be_debugged_runs_in_one_process_and_needs_no_cluster(sandbox: 
     file.write_text("# airflow dag\n")
     without = debug(sandbox, file)
 
-    assert without.end() == 1
-    assert f"lab: there is no DAG in {file}; open the file of one." in without.output
+    assert without.end() == 24
+    assert f"lab: there is no DAG in {file}; name the file of one." in without.output
 
 
 def debug(sandbox: Sandbox, file: Path) -> Running:
-    return sandbox.spawn([sys.executable, "-m", "celery_lab.debug", str(file)])
+    return sandbox.spawn([sys.executable, "-m", "airflow_celery_lab", "debug", str(file)])

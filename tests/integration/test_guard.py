@@ -34,9 +34,9 @@ os.wait()
 #: A guard without a launcher, which leaves its program a fifth of a second.
 GUARD = """
 import os, signal, sys
-from celery_lab import guard
+from airflow_celery_lab.launcher import guard
 stop = guard.Stop(signal.SIGTERM, grace=lambda died: 0.2, blocked=lambda died: False, patience=1)
-silent = guard.Listener(*[lambda event: None] * 3)
+silent = guard.Observer(*[lambda event: None] * 3)
 sys.exit(guard.run(lambda report: os.execvp(sys.argv[1], sys.argv[1:]), stop, [], silent))
 """
 
@@ -143,7 +143,7 @@ def test_a_program_whose_launcher_was_killed_may_end_properly(sandbox: Sandbox) 
 
 def test_a_program_does_not_outlive_its_supervisor(sandbox: Sandbox) -> None:
     """The supervisor here is a shell that starts a launcher in a session of its own, as supervisord does."""
-    command = f"setsid {PYTHON} -m celery_lab exec {SHELL_FAMILY} & wait"
+    command = f"setsid {PYTHON} -m airflow_celery_lab exec {SHELL_FAMILY} & wait"
     supervisor = sandbox.spawn(["sh", "-c", command], SUPERVISOR_PROCESS_NAME="family")
     family = family_of(supervisor)
     launcher = sandbox.records["family"].pid
@@ -157,4 +157,4 @@ def test_a_program_that_does_not_exist_is_named(sandbox: Sandbox) -> None:
     launcher = sandbox.start("mine", "no-such-program")
 
     assert launcher.end() == 127
-    assert launcher.output == "lab: there is no program 'no-such-program' on PATH; mend the line of mine in the Procfile.\n"
+    assert launcher.output == "lab: there is no program 'no-such-program' on PATH; correct the line of mine in the Procfile.\n"

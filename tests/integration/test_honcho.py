@@ -11,7 +11,7 @@ LIVE = "sh -c 'echo ready; while :; do sleep 1; done'"
 
 
 def start_honcho(sandbox: Sandbox, procfile: str, *arguments: str) -> Running:
-    (sandbox.project / "Procfile").write_text(procfile.replace("./lab exec", f"{PYTHON} -m celery_lab exec"))
+    (sandbox.project / "Procfile").write_text(procfile.replace("./lab exec", f"{PYTHON} -m airflow_celery_lab exec"))
     return sandbox.spawn([sys.executable, "-m", "honcho", "-f", "Procfile", "start", *arguments])
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from celery_lab.settings import PROJECT
+from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 
 from .sandbox import AMBIENT, PATIENCE
 
 #: Says how the script ran it, in place of the environment's Python, which takes minutes to install.
 ECHO = """#!/bin/sh
-printf '%s\\n' "LAB_VENV=$LAB_VENV" "$@"
+printf '%s\\n' "$LAB_COMMAND runs $0" "$@"
 """
 
 #: What the environment was made with. No set-up can succeed with them, so that one which is tried is seen at once.
@@ -29,9 +29,9 @@ class Checkout:
         self.root = folder / "a project"
         self.root.mkdir()
         self.venv = self.root / ".venv"
-        shutil.copy2(PROJECT / "lab", self.root)
-        shutil.copy2(PROJECT / "requirements.lock", self.root)
-        shutil.copytree(PROJECT / "requirements", self.root / "requirements")
+        shutil.copy2(CHECKOUT / "lab", self.root)
+        shutil.copy2(CHECKOUT / "requirements.lock", self.root)
+        shutil.copytree(CHECKOUT / "requirements", self.root / "requirements")
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith(AMBIENT)}
 
     def prepare(self, venv: Path) -> None:
@@ -44,7 +44,7 @@ class Checkout:
         (venv / "bin").mkdir()
         write_program(venv / "bin" / "python", ECHO)
 
-    def run(self, *arguments: str, program: Path | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, program: Path | str | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [program or self.root / "lab", *arguments],
             cwd=cwd or self.root,
@@ -79,13 +79,24 @@ def test_any_shell_can_read_the_script(shell: str) -> None:
         pytest.skip(f"there is no {shell} on this machine")
     command = [shell, "sh"] if shell == "busybox" else [shell]
 
-    assert subprocess.run([*command, "-n", PROJECT / "lab"], capture_output=True, text=True, check=False).stderr == ""
+    assert subprocess.run([*command, "-n", CHECKOUT / "lab"], capture_output=True, text=True, check=False).stderr == ""
 
 
 def test_the_script_hands_its_arguments_to_the_package_as_they_are(prepared: Checkout) -> None:
     done = prepared.run("run", "two words", "", "it's", "*", "--conf", '{"a": 1}')
 
-    expected = [f"LAB_VENV={prepared.venv}", "-m", "celery_lab", "run", "two words", "", "it's", "*", "--conf", '{"a": 1}']
+    expected = [
+        f"{prepared.root}/lab runs {prepared.venv}/bin/python",
+        "-m",
+        "airflow_celery_lab",
+        "run",
+        "two words",
+        "",
+        "it's",
+        "*",
+        "--conf",
+        '{"a": 1}',
+    ]
     assert done.stdout.splitlines() == expected
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -174,13 +185,19 @@ def test_the_script_works_from_any_folder_and_through_a_link(prepared: Checkout,
     link.symlink_to(prepared.root / "lab")
 
     assert prepared.run("status", cwd=tmp_path).returncode == 0
-    assert prepared.run("status", program=link, cwd=tmp_path).stdout == f"LAB_VENV={prepared.venv}\n-m\ncelery_lab\nstatus\n"
+    assert (
+        prepared.run("status", program=link, cwd=tmp_path).stdout
+        == f"{link} runs {prepared.venv}/bin/python\n-m\nairflow_celery_lab\nstatus\n"
+    )
 
 
 def test_the_script_works_from_the_search_path(prepared: Checkout, tmp_path: Path) -> None:
     prepared.environ["PATH"] = f"{prepared.root}{os.pathsep}{prepared.environ['PATH']}"
 
-    assert prepared.run("status", program=Path("lab"), cwd=tmp_path).returncode == 0
+    done = prepared.run("status", program=Path("lab"), cwd=tmp_path)
+
+    assert done.returncode == 0
+    assert done.stdout.startswith("lab runs ")
 
 
 @pytest.mark.parametrize("relative", [False, True])
@@ -188,7 +205,7 @@ def test_the_environment_may_lie_elsewhere(checkout: Checkout, tmp_path: Path, r
     checkout.prepare(checkout.root / "other")
     checkout.environ |= {"LAB_VENV": "other" if relative else str(checkout.root / "other"), "LAB_PYTHON": "/no/python"}
 
-    assert checkout.run("status", cwd=tmp_path).stdout.splitlines()[0] == f"LAB_VENV={checkout.root}/other"
+    assert checkout.run("status", cwd=tmp_path).stdout.splitlines()[0].endswith(f" runs {checkout.root}/other/bin/python")
 
 
 def test_a_python_that_is_none_is_told(checkout: Checkout) -> None:
@@ -267,5 +284,38 @@ def test_a_folder_that_cannot_hold_an_environment_is_told(checkout: Checkout) ->
 
     assert done.returncode == 14
     assert done.stderr.splitlines()[-1] == (
-        f"lab: cannot create the folder of {checkout.root}/file/venv; mend its permissions or set LAB_VENV to another path."
+        f"lab: cannot create the folder of {checkout.root}/file/venv; fix its permissions or set LAB_VENV to another path."
     )
+
+
+def test_a_command_that_is_typed_as_a_path_is_named_as_that_path(prepared: Checkout) -> None:
+    assert prepared.run("status", program="./lab").stdout.startswith("./lab runs ")
+
+
+def test_another_release_of_airflow_has_a_lock_and_an_environment_of_its_own(prepared: Checkout) -> None:
+    (prepared.root / "requirements" / "airflow-3.1.lock").write_text("# for 3.1\n")
+    beside = prepared.root / ".venv-3.1"
+    prepared.prepare(beside)
+    prepared.environ["LAB_AIRFLOW"] = "3.1"
+    assert prepared.run("status").returncode == NOT_SET_UP
+
+    shutil.copy2(prepared.root / "requirements" / "airflow-3.1.lock", beside / "lab-stamp" / "requirements.lock")
+    assert prepared.run("status").stdout.splitlines()[0].endswith(f" runs {beside}/bin/python")
+
+
+def test_the_newest_release_may_be_named_too(prepared: Checkout) -> None:
+    prepared.environ["LAB_AIRFLOW"] = "3.3"
+
+    assert prepared.run("status").stdout.splitlines()[0].endswith(f" runs {prepared.venv}/bin/python")
+
+
+@pytest.mark.parametrize("release", ["2.11", "3", "../servers", "3.3.2"])
+def test_a_release_of_airflow_without_a_lock_is_refused_with_those_that_there_are(prepared: Checkout, release: str) -> None:
+    for known in ("3.1", "3.2"):
+        (prepared.root / "requirements" / f"airflow-{known}.lock").touch()
+    prepared.environ["LAB_AIRFLOW"] = release
+
+    done = prepared.run("status")
+
+    assert (done.returncode, done.stdout) == (10, "")
+    assert done.stderr == f"lab: there is no lock for LAB_AIRFLOW={release}; set it to one of 3.1, 3.2, 3.3.\n"

@@ -9,7 +9,7 @@ import sys
 import psutil
 import pytest
 
-from celery_lab import registry
+from airflow_celery_lab.launcher import registry
 
 from .sandbox import Sandbox, until
 
@@ -86,10 +86,10 @@ def test_processes_that_end_by_themselves_are_written_down_until_they_run_again(
     sandbox.start("first", "sh", "-c", "exit 3").end()
     sandbox.start("second", "sh", "-c", "exit 4").end()
 
-    assert list(registry.ends(sandbox.home).items()) == [("first", 3), ("second", 4)]
+    assert list(registry.ends(sandbox.settings.state).items()) == [("first", 3), ("second", 4)]
     again = sandbox.start("first", *LIVE)
     again.until("ready")
-    assert registry.ends(sandbox.home) == {"second": 4}
+    assert registry.ends(sandbox.settings.state) == {"second": 4}
     again.stop()
 
 
@@ -108,7 +108,7 @@ def test_a_program_has_no_secret_on_its_command_line(sandbox: Sandbox) -> None:
 def test_the_launcher_imports_neither_airflow_nor_anything_as_large(sandbox: Sandbox) -> None:
     """Nine of them run beside the cluster: each must cost milliseconds and a few megabytes."""
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "celery_lab", "exec", "true"],
+        [sys.executable, "-X", "importtime", "-m", "airflow_celery_lab", "exec", "true"],
         env=sandbox.environ,
         capture_output=True,
         text=True,
@@ -116,14 +116,14 @@ def test_the_launcher_imports_neither_airflow_nor_anything_as_large(sandbox: San
     )
 
     packages = set(re.findall(r"^import time:.*\| +(\w+)[.\w]*$", done.stderr, re.MULTILINE))
-    assert "celery_lab" in packages
+    assert "airflow_celery_lab" in packages
     assert not packages & {"airflow", "celery", "kombu", "typer", "click", "rich", "httpx", "redis", "sqlalchemy", "psycopg2", "psutil"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the resources of ended children as Linux counts them")
 def test_a_launcher_costs_a_fraction_of_a_second(sandbox: Sandbox) -> None:
     """Of processor time, which does not depend on what else the machine does; usual is 0.07 s."""
-    launcher = subprocess.Popen([sys.executable, "-m", "celery_lab", "exec", "true"], env=sandbox.environ)
+    launcher = subprocess.Popen([sys.executable, "-m", "airflow_celery_lab", "exec", "true"], env=sandbox.environ)
     _, status, used = os.wait4(launcher.pid, 0)
     launcher.returncode = os.waitstatus_to_exitcode(status)
 

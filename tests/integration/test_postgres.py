@@ -10,7 +10,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from celery_lab import probes, servers, settings
+from airflow_celery_lab.configuration import settings
+from airflow_celery_lab.servers import executables, probes
 
 from .sandbox import PATIENCE, Running, Sandbox, until, until_gone
 
@@ -19,9 +20,10 @@ INSTALLED, EMBEDDED = "installed", "embedded"
 
 def postgres_folder(origin: str) -> Path | None:
     """Return where this machine has a Postgres of that origin."""
-    *installed, embedded = servers._postgres_folders(settings.load({"LAB_VENV": sys.prefix}))
-    candidates = installed if origin == INSTALLED else [embedded]
-    return next((folder for folder in candidates if (folder / "initdb").exists()), None)
+    for folder in executables.postgres_candidates(settings.load({})):
+        if (folder / "initdb").exists() and folder.is_relative_to(sys.prefix) == (origin == EMBEDDED):
+            return folder
+    return None
 
 
 @pytest.fixture(params=[INSTALLED, EMBEDDED])
@@ -36,18 +38,18 @@ def any_postgres(request: pytest.FixtureRequest, sandbox: Sandbox) -> Sandbox:
 
 def start(sandbox: Sandbox) -> Running:
     launcher = sandbox.start("postgres", "postgres")
-    config, secrets = sandbox.settings, sandbox.credentials
+    lab = sandbox.lab
 
     def answers() -> bool:
         assert launcher.popen.poll() is None, launcher.output
-        return probes.postgres(config, secrets) is None
+        return probes.postgres(lab) is None
 
     until(answers, "Postgres", interval=0.03)
     return launcher
 
 
 def ask(sandbox: Sandbox, sql: str) -> str | None:
-    reason, answer = probes.query(sandbox.settings, sandbox.credentials, sql)
+    reason, answer = probes.query(sandbox.lab, sql)
     assert reason is None
     return answer
 

@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError
 from redis.retry import Retry
 
-from celery_lab import probes, servers, settings
+from airflow_celery_lab.servers import executables, probes
 
 from .sandbox import Running, Sandbox, until
 
@@ -20,9 +20,8 @@ INSTALLED, EMBEDDED = "installed", "embedded"
 
 def redis_server(origin: str) -> Path | None:
     """Return where this machine has a Redis or Valkey of that origin."""
-    config = settings.load({"LAB_VENV": sys.prefix})
-    for program in servers._redis_programs(config):
-        if program.exists() and program.is_relative_to(config.venv) == (origin == EMBEDDED):
+    for program in executables.redis_candidates():
+        if program.exists() and program.is_relative_to(sys.prefix) == (origin == EMBEDDED):
             return program
     return None
 
@@ -39,11 +38,11 @@ def any_redis(request: pytest.FixtureRequest, sandbox: Sandbox) -> Sandbox:
 
 def start(sandbox: Sandbox) -> Running:
     launcher = sandbox.start("redis", "redis")
-    config, secrets = sandbox.settings, sandbox.credentials
+    lab = sandbox.lab
 
     def answers() -> bool:
         assert launcher.popen.poll() is None, launcher.output
-        return probes.redis(config, secrets) is None
+        return probes.redis(lab) is None
 
     until(answers, "Redis")
     return launcher
@@ -63,8 +62,8 @@ def test_redis_answers_only_with_the_password_and_stops_cleanly(any_redis: Sandb
             stranger.ping()
     with client(any_redis, any_redis.credentials.redis_password) as owner:
         assert owner.ping()
-    wrong = any_redis.credentials._replace(redis_password="guess")
-    assert "WRONGPASS" in str(probes.redis(any_redis.settings, wrong))
+    wrong = any_redis.lab._replace(credentials=any_redis.credentials._replace(redis_password="guess"))
+    assert "WRONGPASS" in str(probes.redis(wrong))
     assert launcher.stop() == 0
 
 
@@ -95,4 +94,4 @@ def test_a_path_that_is_no_redis_is_named(sandbox: Sandbox) -> None:
     launcher = sandbox.start("redis", "redis")
 
     assert launcher.end() == 13
-    assert launcher.output == f"lab: LAB_REDIS_SERVER={sandbox.folder} is no program; name a redis-server or valkey-server.\n"
+    assert launcher.output == f"lab: LAB_REDIS_SERVER={sandbox.folder} is not a program; name a redis-server or valkey-server.\n"

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from celery_lab.settings import MACHINE
-from celery_lab.testing import ThrowawayLab
+from airflow_celery_lab.configuration.settings import MACHINE
+from airflow_celery_lab.testing.throwaway import ThrowawayLab
 
 
 def test_a_throwaway_lab_uses_this_machines_programs_and_nothing_else_of_the_users_lab(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Runs `python -m celery_lab` many times, each in a process of its own that has other people's packages imported already.
+"""Runs `python -m airflow_celery_lab` many times, each in a process of its own that has other people's packages imported already.
 
 Reads a request a line on standard input, as JSON, and answers with a line that holds the exit status.
 The lab's own modules are imported anew for each, from the checkout that the request names.
@@ -27,7 +27,7 @@ PRELOADED = (celery.Celery, httpx.Client, psutil.Process, redis.Redis, rich.live
 
 
 def become(request: dict[str, Any]) -> NoReturn:
-    """Be `python -m celery_lab` from here on."""
+    """Be `python -m airflow_celery_lab` from here on."""
     signal.alarm(PATIENCE)
     os.setsid()
     for number, (name, flags) in enumerate(
@@ -38,11 +38,11 @@ def become(request: dict[str, Any]) -> NoReturn:
     os.environ.update(request["environ"])
     os.chdir(request["project"])
     sys.path.insert(0, f"{request['project']}/src")
-    sys.argv = ["celery_lab", *request["arguments"]]
+    sys.argv = ["airflow_celery_lab", *request["arguments"]]
     sys.stdin = os.fdopen(os.dup(0))  # The old one holds requests for later.
     status = 1
     try:
-        runpy.run_module("celery_lab", run_name="__main__", alter_sys=True)
+        runpy.run_module("airflow_celery_lab", run_name="__main__", alter_sys=True)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     sys.stdout.flush()

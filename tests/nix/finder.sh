@@ -10,7 +10,7 @@ fail() {
 }
 
 checkout="$folder/a checkout"
-mkdir -p "$checkout/src/celery_lab" "$checkout/some/where" "$folder/elsewhere"
+mkdir -p "$checkout/src/airflow_celery_lab" "$checkout/some/where" "$folder/elsewhere"
 cat >"$checkout/lab" <<'SCRIPT'
 #!/bin/sh
 echo "$0 in $PWD with $LAB_VENV:"

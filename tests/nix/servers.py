@@ -12,10 +12,13 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from celery_lab import credentials, probes, settings
-from celery_lab.errors import NotReadyError
-from celery_lab.settings import BASE_PORTS, Settings
-from celery_lab.wait import wait_until
+from airflow_celery_lab.configuration import lab as labs
+from airflow_celery_lab.configuration.environment import DATABASE
+from airflow_celery_lab.configuration.lab import Lab
+from airflow_celery_lab.configuration.settings import BASE_PORTS
+from airflow_celery_lab.errors import NotReadyError
+from airflow_celery_lab.servers import probes
+from airflow_celery_lab.wait import wait_until
 
 #: Seconds for a server to start or to stop; a build machine may be busy.
 PATIENCE = 60.0
@@ -33,9 +36,9 @@ def main() -> int:
             if not any(probes.port_taken("127.0.0.1", port + offset) for port in BASE_PORTS.values())
         )
         environ = {**os.environ, "LAB_HOME": str(folder / "state"), "LAB_PORT_OFFSET": str(offset), "HOME": str(folder)}
-        lab = settings.load(environ)
+        lab = labs.load(environ)
         started = [
-            subprocess.Popen([sys.executable, "-m", "celery_lab", "exec", name], env=environ, stdout=sys.stderr)
+            subprocess.Popen([sys.executable, "-m", "airflow_celery_lab", "exec", name], env=environ, stdout=sys.stderr)
             for name in ("postgres", "redis")
         ]
 
@@ -45,9 +48,9 @@ def main() -> int:
 
         try:
             wait_until(lambda: postgres(lab)[0], PATIENCE, "Postgres", on_wait=give_up)
-            wait_until(lambda: probes.redis(lab, credentials.load_or_create(lab.home)), PATIENCE, "Redis", on_wait=give_up)
+            wait_until(lambda: probes.redis(lab), PATIENCE, "Redis", on_wait=give_up)
             print("Postgres", postgres(lab)[1])
-            print(subprocess.check_output([str(lab.redis_server), "--version"], text=True).strip())
+            print(subprocess.check_output([str(lab.settings.redis_server), "--version"], text=True).strip())
         finally:
             for process in started:
                 process.terminate()
@@ -55,16 +58,16 @@ def main() -> int:
     return int(any(statuses))
 
 
-def postgres(lab: Settings) -> tuple[str | None, str]:
+def postgres(lab: Lab) -> tuple[str | None, str]:
     """Return why Postgres does not answer, and its version when it does."""
     done = subprocess.run(
-        [str(lab.postgres_bin / "psql") if lab.postgres_bin else "psql", "-XAtc", "SHOW server_version"],
+        [str(lab.settings.postgres_bin / "psql") if lab.settings.postgres_bin else "psql", "-XAtc", "SHOW server_version"],
         env={
-            "PGHOST": lab.client_host,
-            "PGPORT": str(lab.ports.postgres),
-            "PGUSER": probes.DATABASE,
-            "PGDATABASE": probes.DATABASE,
-            "PGPASSWORD": credentials.load_or_create(lab.home).postgres_password,
+            "PGHOST": lab.settings.client_host,
+            "PGPORT": str(lab.settings.ports.postgres),
+            "PGUSER": DATABASE,
+            "PGDATABASE": DATABASE,
+            "PGPASSWORD": lab.credentials.postgres_password,
         },
         capture_output=True,
         text=True,

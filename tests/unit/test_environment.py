@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from celery_lab import environment, settings
-from celery_lab.credentials import Credentials
-from celery_lab.settings import PROJECT, Settings
+from airflow_celery_lab.configuration import environment, settings
+from airflow_celery_lab.configuration.credentials import Credentials
+from airflow_celery_lab.configuration.lab import Lab
+from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
+from airflow_celery_lab.configuration.settings import Settings
 
 SECRETS = Credentials("fernet", "jwt", "api", "pg-secret", "redis-secret", "cookie", "admin-secret")
 
@@ -20,29 +22,29 @@ def config(tmp_path: Path) -> Settings:
 
 
 def test_what_the_user_sets_for_airflow_reaches_it(config: Settings) -> None:
-    variables = environment.of_process(config, SECRETS, "scheduler", {"AIRFLOW__CORE__DEFAULT_POOL_TASK_SLOT_COUNT": "7"})
+    variables = environment.of_process(Lab(config, SECRETS), "scheduler", {"AIRFLOW__CORE__DEFAULT_POOL_TASK_SLOT_COUNT": "7"})
 
     assert variables["AIRFLOW__CORE__DEFAULT_POOL_TASK_SLOT_COUNT"] == "7"
     assert variables["AIRFLOW__CORE__PARALLELISM"] == "64"
 
 
 def test_dotenv_is_stronger_than_what_a_shell_happens_to_have(config: Settings) -> None:
-    assert environment.of_process(config, SECRETS, "scheduler", {"GREETING": "from-shell"})["GREETING"] == "from-dotenv"
+    assert environment.of_process(Lab(config, SECRETS), "scheduler", {"GREETING": "from-shell"})["GREETING"] == "from-dotenv"
 
 
 def test_nobody_may_take_the_lab_apart(config: Settings) -> None:
-    base = dict.fromkeys(environment.wiring(config, SECRETS), "from-shell")
+    base = dict.fromkeys(environment.wiring(Lab(config, SECRETS)), "from-shell")
 
-    variables = environment.of_process(config, SECRETS, "scheduler", base)
+    variables = environment.of_process(Lab(config, SECRETS), "scheduler", base)
 
     assert "from-shell" not in variables.values()
 
 
 def test_airflows_own_executor_runs_where_tasks_without_a_listener_shall_wait() -> None:
     def executor(**variables: str) -> str:
-        return environment.wiring(settings.load(variables), SECRETS)["AIRFLOW__CORE__EXECUTOR"]
+        return environment.wiring(Lab(settings.load(variables), SECRETS))["AIRFLOW__CORE__EXECUTOR"]
 
-    assert executor() == "celery_lab.executor.LabCeleryExecutor"
+    assert executor() == "airflow_celery_lab.inside_airflow.executor.LabCeleryExecutor"
     assert executor(LAB_LISTENER_TIMEOUT="0") == "CeleryExecutor"
 
 
@@ -51,13 +53,13 @@ def test_a_program_sees_the_settings_that_its_lab_runs_with(tmp_path: Path) -> N
     base = {"LAB_PORT_OFFSET": "200"}
     config = settings.load(base, tmp_path)
 
-    variables = environment.of_process(config, SECRETS, "scheduler", base)
+    variables = environment.of_process(Lab(config, SECRETS), "scheduler", base)
 
     assert settings.load(variables, tmp_path) == config
 
 
 def test_a_program_knows_its_name_and_finds_the_python_of_the_lab(config: Settings) -> None:
-    variables = environment.of_process(config, SECRETS, "worker-a", {"PATH": "/usr/bin"})
+    variables = environment.of_process(Lab(config, SECRETS), "worker-a", {"PATH": "/usr/bin"})
 
     assert variables["LAB_NAME"] == "worker-a"
     assert variables["PATH"] == f"{Path(sys.executable).parent}{os.pathsep}/usr/bin"
@@ -65,14 +67,14 @@ def test_a_program_knows_its_name_and_finds_the_python_of_the_lab(config: Settin
 
 
 def test_a_command_of_the_user_has_no_name(config: Settings) -> None:
-    assert "LAB_NAME" not in environment.of_process(config, SECRETS, None, {})
+    assert "LAB_NAME" not in environment.of_process(Lab(config, SECRETS), None, {})
 
 
 @pytest.mark.parametrize(("bind", "host"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]")])
 def test_addresses_lead_to_this_labs_servers_with_its_passwords(tmp_path: Path, bind: str, host: str) -> None:
     config = settings.load({"LAB_BIND": bind, "LAB_PORT_OFFSET": "1"}, tmp_path)
 
-    words = environment.wiring(config, SECRETS)
+    words = environment.wiring(Lab(config, SECRETS))
 
     database = f"postgresql+psycopg2://airflow:pg-secret@{host}:15433/airflow"
     assert words["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == database
@@ -86,7 +88,7 @@ def test_addresses_lead_to_this_labs_servers_with_its_passwords(tmp_path: Path, 
 def test_all_state_lies_below_the_state_folder(tmp_path: Path) -> None:
     config = settings.load({"LAB_HOME": str(tmp_path / "state")}, tmp_path / "project")
 
-    words = environment.wiring(config, SECRETS)
+    words = environment.wiring(Lab(config, SECRETS))
 
     paths = {name: value for name, value in words.items() if value.startswith("/")}
     elsewhere = {name for name, value in paths.items() if not Path(value).is_relative_to(tmp_path / "state")}
@@ -94,8 +96,8 @@ def test_all_state_lies_below_the_state_folder(tmp_path: Path) -> None:
 
 
 def test_the_committed_configuration_is_what_airflow_and_flower_read(config: Settings) -> None:
-    words = environment.wiring(config, SECRETS)
+    words = environment.wiring(Lab(config, SECRETS))
 
-    assert words["AIRFLOW_CONFIG"] == str(PROJECT / "config" / "airflow.cfg")
+    assert words["AIRFLOW_CONFIG"] == str(CHECKOUT / "config" / "airflow.cfg")
     assert Path(words["AIRFLOW_CONFIG"]).is_file()
     assert Path(words["FLOWER_CONF"]).is_file()

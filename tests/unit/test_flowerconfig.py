@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from celery_lab.settings import PROJECT
+from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 
 
 def formatted(args: str | None) -> Any:
     """Return the task that Flower shows for one with these arguments, as Flower reads its configuration."""
-    spec = importlib.util.spec_from_file_location("flowerconfig", PROJECT / "config" / "flowerconfig.py")
+    spec = importlib.util.spec_from_file_location("flowerconfig", CHECKOUT / "config" / "flowerconfig.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from celery_lab import experiments, ledger
-from celery_lab.experiments import Trial
-from celery_lab.ledger import Balance, Entry
+from airflow_celery_lab.experiments import ledger
+from airflow_celery_lab.experiments import trials as experiments
+from airflow_celery_lab.experiments.ledger import Balance, Entry
+from airflow_celery_lab.experiments.trials import Trial
 
 GOOD = Balance(tasks=2, lost={}, repeated=0)
 DONE = ("start", "finish")

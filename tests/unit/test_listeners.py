@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from celery_lab.listeners import SIGHT, Unheard
+from airflow_celery_lab.inside_airflow.listeners import SIGHT, Unheard
 
 
 def test_a_task_is_given_up_when_nobody_has_listened_to_its_queue_for_too_long() -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from honcho.environ import parse_procfile
 
-from celery_lab import procfile
-from celery_lab.errors import ProcfileError
-from celery_lab.settings import PROJECT
+from airflow_celery_lab.configuration import procfile
+from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
+from airflow_celery_lab.errors import ProcfileError
 
 
 def test_a_line_is_a_name_and_a_command() -> None:
@@ -60,7 +60,7 @@ def test_a_line_that_honcho_would_drop_or_run_as_nothing_is_refused(line: str) -
 
 
 def test_what_the_lab_reads_is_what_honcho_runs() -> None:
-    text = (PROJECT / "Procfile").read_text(encoding="utf-8")
+    text = (CHECKOUT / "Procfile").read_text(encoding="utf-8")
 
     assert {line.name: line.command for line in procfile.parse(text)} == dict(parse_procfile(text).processes)
 
@@ -81,60 +81,62 @@ def test_an_unknown_program_is_refused_with_the_one_that_was_meant() -> None:
 
 
 def test_a_launcher_without_a_command_is_refused() -> None:
-    with pytest.raises(ProcfileError, match=r"^Procfile line 1 \(db\): `lab exec` wants a command"):
+    with pytest.raises(ProcfileError, match=r"^Procfile line 1 \(db\): `\S+ exec` needs a command"):
         procfile.parse("db: ./lab exec")
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# all commented out\n"])
 def test_a_procfile_without_processes_is_refused(text: str) -> None:
-    with pytest.raises(ProcfileError, match=r"names no process; get it back with `git checkout Procfile`"):
+    with pytest.raises(ProcfileError, match=r"names no process; add one, or remove the file and run `\S+ init` for a new one"):
         procfile.parse(text)
 
 
-def test_a_procfile_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ProcfileError, match=r"^cannot read .*Procfile: .*get it back with `git checkout Procfile`"):
-        procfile.read(tmp_path / "Procfile")
+def test_a_project_without_a_procfile_runs_the_default_one_with_the_launcher_that_is_there(tmp_path: Path) -> None:
+    own, default = procfile.read(CHECKOUT), procfile.read(tmp_path)
+
+    assert [line.command for line in default] == [line.command.replace("./lab exec", "airflow-celery-lab exec") for line in own]
+    assert [line.service for line in default] == [line.service for line in own]
 
 
 def test_a_procfile_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "Procfile").write_bytes(b"a: \xff\n")
 
     with pytest.raises(ProcfileError, match=r"^cannot read .*Procfile: "):
-        procfile.read(tmp_path / "Procfile")
+        procfile.read(tmp_path)
 
 
 LINES = procfile.parse("redis: ./lab exec redis\nworker: ./lab exec airflow celery worker -q a\n")
 
 
 def test_each_line_runs_once_unless_told_otherwise() -> None:
-    assert list(procfile.expected(LINES)) == ["redis", "worker"]
+    assert list(procfile.instances(LINES)) == ["redis", "worker"]
 
 
 def test_the_first_of_several_has_the_lines_own_name() -> None:
-    services = procfile.expected(LINES, {"worker": 3})
+    services = procfile.services_of(procfile.instances(LINES, {"worker": 3}))
 
     assert list(services) == ["redis", "worker", "worker-2", "worker-3"]
     assert services["worker-3"] == services["worker"]
 
 
 def test_a_line_that_runs_no_times_is_not_expected() -> None:
-    assert list(procfile.expected(LINES, {"worker": 0})) == ["redis"]
+    assert list(procfile.instances(LINES, {"worker": 0})) == ["redis"]
 
 
 def test_only_lines_of_the_procfile_can_be_scaled() -> None:
     with pytest.raises(ProcfileError, match=r"^there is no process 'workers' to scale; the Procfile has redis, worker\.$"):
-        procfile.expected(LINES, {"workers": 2})
+        procfile.instances(LINES, {"workers": 2})
 
 
 def test_two_processes_may_not_end_up_with_one_name() -> None:
     lines = procfile.parse("worker: ./lab exec airflow celery worker\nworker-2: ./lab exec airflow celery worker\n")
 
-    with pytest.raises(ProcfileError, match=r"^two processes would be called 'worker-2'; rename one in the Procfile\.$"):
-        procfile.expected(lines, {"worker": 2})
+    with pytest.raises(ProcfileError, match=r"^two processes would be called 'worker-2'; rename one of the lines in the Procfile\.$"):
+        procfile.instances(lines, {"worker": 2})
 
 
 def test_the_committed_procfile_is_the_whole_cluster() -> None:
-    services = procfile.expected(procfile.read())
+    services = procfile.services_of(procfile.instances(procfile.read(CHECKOUT)))
 
     assert {name: service.kind for name, service in services.items()} == {
         "postgres": "postgres",

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from celery_lab import runs, settings
-from celery_lab.cluster import Cluster
-from celery_lab.credentials import Credentials
+from airflow_celery_lab.cluster import runs
+from airflow_celery_lab.cluster.rest import AirflowApi
 
 
 class RecordedApi:
@@ -44,10 +42,8 @@ def instance(task_id: str, start: str | None, **changes: Any) -> Mapping[str, An
     }
 
 
-def recorded(*looks: tuple[str, Sequence[Mapping[str, Any]]]) -> Cluster:
-    cluster = Cluster(settings.load({}, Path("nowhere")), Credentials(*("x" * 7)))
-    cluster.__dict__["api"] = RecordedApi(looks)
-    return cluster
+def recorded(*looks: tuple[str, Sequence[Mapping[str, Any]]]) -> AirflowApi:
+    return cast("AirflowApi", RecordedApi(looks))
 
 
 def test_tasks_stand_in_the_order_in_which_they_started() -> None:

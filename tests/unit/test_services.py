@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
-from celery_lab import services
-from celery_lab.errors import ProcfileError
-from celery_lab.settings import PROJECT
+from airflow_celery_lab.configuration import services
+from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
+from airflow_celery_lab.errors import ProcfileError
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_worker_line_without_queues_listens_on_default() -> None:
 
 def test_a_worker_line_without_concurrency_has_the_pool_of_the_configuration() -> None:
     config = configparser.ConfigParser(interpolation=None)
-    config.read(PROJECT / "config" / "airflow.cfg")
+    config.read(CHECKOUT / "config" / "airflow.cfg")
 
     assert services.describe(["airflow", "celery", "worker"]).concurrency == config.getint("celery", "worker_concurrency")
 
@@ -88,19 +88,19 @@ def test_worker_options_are_understood_in_every_spelling(options: str, queues: t
 def test_a_worker_option_without_its_value_is_refused(options: str) -> None:
     option = options.split(maxsplit=1)[0]
 
-    with pytest.raises(ProcfileError, match=rf"^{option} of a worker wants a value; write for example `{option} "):
+    with pytest.raises(ProcfileError, match=rf"^{option} of a worker needs a value; write for example `{option} "):
         services.describe(["airflow", "celery", "worker", *options.split()])
 
 
 @pytest.mark.parametrize(("value", "queue"), [("a,", ""), (",a", ""), ("a,,b", ""), ("a b", "a b"), ("a;b", "a;b"), ("", "")])
 def test_what_is_no_queue_name_is_refused(value: str, queue: str) -> None:
-    with pytest.raises(ProcfileError, match=rf"^{re.escape(repr(queue))} is no queue name in `--queues {value}`; write names of"):
+    with pytest.raises(ProcfileError, match=rf"^{re.escape(repr(queue))} is not a queue name in `--queues {value}`; write names of"):
         services.describe(["airflow", "celery", "worker", "--queues", value])
 
 
 @pytest.mark.parametrize("value", ["0", "x", "1.5", "10000", "+1"])
 def test_what_is_no_number_of_slots_is_refused(value: str) -> None:
-    with pytest.raises(ProcfileError, match=rf"^`-c {re.escape(value)}` is no number of pool slots; write a whole number from 1\.$"):
+    with pytest.raises(ProcfileError, match=rf"^`-c {re.escape(value)}` is not a number of pool slots; write a whole number from 1\.$"):
         services.describe(["airflow", "celery", "worker", "-c", value])
 
 
@@ -113,5 +113,5 @@ def test_a_mistyped_program_is_refused_with_the_one_that_was_meant(mistyped: str
 
 
 def test_a_launcher_without_a_command_says_what_to_write() -> None:
-    with pytest.raises(ProcfileError, match=r"write for example `\./lab exec airflow scheduler`"):
+    with pytest.raises(ProcfileError, match=r"write for example `airflow-celery-lab exec airflow scheduler`"):
         services.describe([])

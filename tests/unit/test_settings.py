@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from celery_lab import settings
-from celery_lab.errors import SettingsError
-from celery_lab.settings import SETTINGS, Ports
+from airflow_celery_lab.configuration import dotenv, settings
+from airflow_celery_lab.configuration.settings import SETTINGS, Ports
+from airflow_celery_lab.errors import SettingsError
 
 
 def test_a_lab_without_settings_stays_in_its_folder_and_on_loopback(tmp_path: Path) -> None:
@@ -15,7 +15,6 @@ def test_a_lab_without_settings_stays_in_its_folder_and_on_loopback(tmp_path: Pa
 
     assert config.home == tmp_path / ".lab"
     assert config.dags == tmp_path / "dags"
-    assert config.venv == tmp_path / ".venv"
     assert config.bind == config.client_host == "127.0.0.1"
     assert config.ports == Ports(postgres=15432, redis=16379, webserver=8080, flower=5555)
     assert config.postgres_bin is None
@@ -46,9 +45,8 @@ def test_an_empty_setting_is_the_default(tmp_path: Path) -> None:
 
     config = settings.load(empty, tmp_path)
 
-    assert config._replace(dotenv={}) == settings.load({}, tmp_path / "elsewhere")._replace(
-        dotenv={}, home=tmp_path / ".lab", dags=tmp_path / "dags", venv=tmp_path / ".venv"
-    )
+    (tmp_path / ".env").unlink()
+    assert config._replace(dotenv={}) == settings.load({}, tmp_path)
 
 
 def test_dotenv_keeps_what_is_meant_for_airflow(tmp_path: Path) -> None:
@@ -70,7 +68,7 @@ def test_the_greatest_offset_keeps_every_port_possible(tmp_path: Path) -> None:
 @pytest.mark.parametrize("offset", ["many", "-1", "1.5", "49157", "1e3", "٣", "99999999999999999999"])
 def test_an_offset_that_is_no_port_number_is_refused(tmp_path: Path, offset: str) -> None:
     with pytest.raises(
-        SettingsError, match=rf"^LAB_PORT_OFFSET={re.escape(offset)} is not a whole number from 0 to 49156; mend it in \.env"
+        SettingsError, match=rf"^LAB_PORT_OFFSET={re.escape(offset)} is not a whole number from 0 to 49156; correct it in \.env"
     ):
         settings.load({"LAB_PORT_OFFSET": offset}, tmp_path)
 
@@ -136,7 +134,7 @@ def test_a_tilde_is_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert settings.load({"LAB_HOME": "~/lab"}, tmp_path).home == Path("/home/ada/lab")
 
 
-@pytest.mark.parametrize("name", ["LAB_HOME", "LAB_DAGS", "LAB_VENV", "LAB_POSTGRES_BIN", "LAB_REDIS_SERVER"])
+@pytest.mark.parametrize("name", ["LAB_HOME", "LAB_DAGS", "LAB_POSTGRES_BIN", "LAB_REDIS_SERVER"])
 def test_a_relative_path_counts_from_the_project_wherever_the_command_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -146,7 +144,7 @@ def test_a_relative_path_counts_from_the_project_wherever_the_command_is_given(
 
     config = settings.load({name: "sub/../other"}, tmp_path / "project")
 
-    assert config._asdict()[name.removeprefix("LAB_").lower()] == tmp_path / "project" / "other"
+    assert getattr(config, name.removeprefix("LAB_").lower()) == tmp_path / "project" / "other"
 
 
 @pytest.mark.parametrize(
@@ -164,11 +162,11 @@ def test_a_relative_path_counts_from_the_project_wherever_the_command_is_given(
     ],
 )
 def test_dotenv_is_read_as_a_shell_would(line: str, value: str) -> None:
-    assert settings.parse_dotenv(line, ".env") == {"NAME": value}
+    assert dotenv.parse(line, ".env") == {"NAME": value}
 
 
 def test_comments_and_empty_lines_of_dotenv_mean_nothing() -> None:
-    assert settings.parse_dotenv("# one\n\n   # two\nA=1\n\t\nB=2", ".env") == {"A": "1", "B": "2"}
+    assert dotenv.parse("# one\n\n   # two\nA=1\n\t\nB=2", ".env") == {"A": "1", "B": "2"}
 
 
 @pytest.mark.parametrize(
@@ -188,7 +186,7 @@ def test_comments_and_empty_lines_of_dotenv_mean_nothing() -> None:
 )
 def test_what_honcho_would_drop_or_change_in_dotenv_is_refused_with_its_line(line: str, complaint: str) -> None:
     with pytest.raises(SettingsError) as refusal:
-        settings.parse_dotenv(f"# first\nGOOD=1\n{line}\n", ".env")
+        dotenv.parse(f"# first\nGOOD=1\n{line}\n", ".env")
 
     assert str(refusal.value).startswith(".env line 3 ")
     assert complaint in str(refusal.value)
@@ -197,18 +195,18 @@ def test_what_honcho_would_drop_or_change_in_dotenv_is_refused_with_its_line(lin
 def test_a_dotenv_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"NAME=\xff\xfe")
 
-    with pytest.raises(SettingsError, match=rf"^cannot read {re.escape(str(tmp_path))}/\.env: .*; mend the file or remove it\.$"):
+    with pytest.raises(SettingsError, match=rf"^cannot read {re.escape(str(tmp_path))}/\.env: .*; fix the file or remove it\.$"):
         settings.load({}, tmp_path)
 
 
 def test_a_dotenv_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".env").mkdir()
 
-    with pytest.raises(SettingsError, match=r"^cannot read .*\.env: .*; mend the file or remove it\.$"):
+    with pytest.raises(SettingsError, match=r"^cannot read .*\.env: .*; fix the file or remove it\.$"):
         settings.load({}, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["LAB_VENV", "LAB_PYTHON", "LAB_LIBRARIES"])
+@pytest.mark.parametrize("name", ["LAB_PROJECT", "LAB_VENV", "LAB_PYTHON", "LAB_AIRFLOW", "LAB_LIBRARIES"])
 def test_what_is_needed_before_dotenv_is_read_is_refused_there(tmp_path: Path, name: str) -> None:
     (tmp_path / ".env").write_text(f"{name}=/somewhere\n")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from celery_lab.settings import PROJECT
+from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 
 #: What Debian 13, of which the devcontainer is made, has.
 TRIXIE = {"python": "3.13", "postgres": "17", "redis": "8"}
@@ -13,7 +13,7 @@ NAMES = {"python": "Python", "postgres": "Postgres", "redis": "Redis"}
 
 
 def text(name: str) -> str:
-    return (PROJECT / name).read_text(encoding="utf-8")
+    return (CHECKOUT / name).read_text(encoding="utf-8")
 
 
 def in_the_flake() -> dict[str, str]:
@@ -42,8 +42,8 @@ def test_the_image_is_debian_13_and_installs_its_postgres_and_redis() -> None:
     assert "Debian 13: " + ", ".join(f"{NAMES[part]} {version}" for part, version in TRIXIE.items()) in dockerfile
 
 
-def test_the_readme_names_these_versions_for_both() -> None:
-    row = next(line for line in text("README.md").splitlines() if line.startswith("| Python, Postgres, Redis"))
+def test_the_page_of_the_three_ways_names_these_versions_for_both() -> None:
+    row = next(line for line in text("docs/three-ways.md").splitlines() if line.startswith("| Python, Postgres, Redis"))
     versions = ", ".join(TRIXIE.values())
 
     assert [cell.strip() for cell in row.split("|")[3:5]] == [versions, versions]
@@ -61,7 +61,7 @@ def test_all_three_ways_install_the_same_locked_packages() -> None:
 
 
 def test_the_devcontainer_forwards_the_ports_that_the_lab_listens_on() -> None:
-    from celery_lab.settings import BASE_PORTS
+    from airflow_celery_lab.configuration.settings import BASE_PORTS
 
     configuration = json.loads(re.sub(r"^\s*//.*", "", text(".devcontainer/devcontainer.json"), flags=re.MULTILINE))
 

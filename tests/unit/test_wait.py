@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from celery_lab.errors import LabError, NotReadyError, NotRunningError
-from celery_lab.wait import wait_until
+from airflow_celery_lab.errors import LabError, NotReadyError, NotRunningError
+from airflow_celery_lab.wait import wait_until
 
 
 def answers(*reasons: str | None) -> Callable[[], str | None]:

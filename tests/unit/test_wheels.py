@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from celery_lab.settings import PROJECT
+from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 
 #: What every Linux with glibc has, and its loader finds: on Nix as well.
 GLIBC = re.compile(r"ld-linux-[\w-]+|lib(c|dl|m|pthread|resolv|rt|util)")
@@ -21,7 +21,7 @@ NEEDED, STRINGS = 1, 5
 
 @pytest.mark.skipif(sys.platform != "linux", reason="wheels for macOS bring all that they need")
 def test_compiled_packages_need_no_library_that_the_nix_shell_does_not_give() -> None:
-    given = set(re.findall(r"/lib/(lib[^/\"]+\.so\.\d+)\"", (PROJECT / "flake.nix").read_text(encoding="utf-8"))) | {LIBGCC}
+    given = set(re.findall(r"/lib/(lib[^/\"]+\.so\.\d+)\"", (CHECKOUT / "flake.nix").read_text(encoding="utf-8"))) | {LIBGCC}
     packages = Path(sys.prefix, "lib", f"python3.{sys.version_info.minor}", "site-packages")
     modules = [path for path in packages.rglob("*.so*") if path.read_bytes()[:4] == b"\x7fELF"]
     brought = {path.name for path in modules}

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from celery_lab import workload
+from airflow_celery_lab.inside_airflow import workload
 
 TASK = {"dag_id": "etl", "task_id": "load", "run_id": "manual__1", "try_number": 2, "map_index": -1}
 

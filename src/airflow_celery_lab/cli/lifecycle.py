@@ -1,0 +1,162 @@
+"""Commands that start, change and stop the cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+from airflow_celery_lab.cli.app import Names, app, last_words, progress, say
+from airflow_celery_lab.cluster import preflight
+from airflow_celery_lab.cluster.handle import Cluster
+from airflow_celery_lab.command import typed
+from airflow_celery_lab.configuration import procfile
+from airflow_celery_lab.configuration.credentials import ADMIN
+from airflow_celery_lab.configuration.procfile import Processes
+from airflow_celery_lab.supervision import wanted
+
+#: More processes of one kind than a machine can bear; a bound for typing errors.
+MOST = 99
+#: The DAG that the welcome proposes, where the user has it.
+EXAMPLE = "parallel_tasks"
+
+
+@app.command()
+def up(
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="In the background, under supervisord; return when ready.")] = False,
+    scale: Annotated[list[str] | None, typer.Option("--scale", "-c", metavar="NAME=N", help="Run a line of the Procfile N times.")] = None,
+) -> None:
+    """Run the whole cluster: in the foreground until Ctrl-C, or in the background."""
+    counts = _counts(item for part in scale or [] for item in part.split(","))
+    with Cluster.open() as cluster:
+        target = procfile.instances(cluster.lines(), counts)
+        if detach:
+            _up_in_the_background(cluster, counts)
+            return
+        preflight.check(cluster.settings, procfile.services_of(target))
+    arguments = ["-c", ",".join(f"{name}={number}" for name, number in counts.items())] if counts else []
+    os.execv(sys.executable, [sys.executable, "-m", "airflow_celery_lab", "foreground", *arguments])
+
+
+@app.command()
+def down(
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", "-t", help="Seconds for running tasks to end (default: LAB_STOP_TIMEOUT).")
+    ] = None,
+) -> None:
+    """Stop the cluster in the background: workers finish their tasks, Postgres and Redis end last."""
+    with Cluster.open() as cluster:
+        killed = cluster.down(timeout, progress("stopping"))
+        if killed is None:
+            say(f"lab: the lab in {cluster.settings.home} is not running")
+            return
+        for name in killed:
+            say(f"lab: {name} had to be killed")
+        say(f"lab: stopped; its state is kept in {cluster.settings.home}")
+
+
+@app.command()
+def start(names: Names) -> None:
+    """Start processes of the running cluster, and wait until they are ready."""
+    with Cluster.open() as cluster, last_words(cluster, names):
+        cluster.start(names, progress("waiting"))
+
+
+@app.command()
+def stop(names: Names) -> None:
+    """Stop processes of the running cluster; a worker finishes its tasks first."""
+    with Cluster.open() as cluster:
+        cluster.stop(names, progress("stopping"))
+        say(f"lab: stopped {', '.join(names)}")
+
+
+@app.command()
+def restart(names: Names) -> None:
+    """Stop processes of the running cluster, start them again, and wait until they are ready."""
+    with Cluster.open() as cluster, last_words(cluster, names):
+        cluster.stop(names, progress("stopping"))
+        cluster.start(names, progress("waiting"))
+
+
+@app.command()
+def apply() -> None:
+    """Apply an edited Procfile to the running cluster; touch only what differs."""
+    with Cluster.open() as cluster:
+        _apply(cluster, procfile.instances(cluster.lines()))
+
+
+@app.command(name="scale")
+def scale_command(
+    counts: Annotated[list[str], typer.Argument(metavar="NAME=N...", help="A line of the Procfile, and how many times it runs.")],
+) -> None:
+    """Run a line of the Procfile N times, until `apply` or `down`."""
+    with Cluster.open() as cluster:
+        _apply(cluster, cluster.scaled(_counts(counts)))
+
+
+@app.command()
+def wait(
+    timeout: Annotated[float | None, typer.Option(help="Seconds (default: LAB_START_TIMEOUT).")] = None,
+    announce: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Wait until the cluster is ready, and say where it is."""
+    with Cluster.open() as cluster:
+        if not announce:
+            cluster.require_running()
+        start = time.monotonic()
+        cluster.wait_until_ready(timeout, on_wait=progress("waiting"))
+        started = time.monotonic() - start
+        say(_welcome(cluster, started if announce else None))
+
+
+def _up_in_the_background(cluster: Cluster, counts: dict[str, int]) -> None:
+    if cluster.supervisor.running and cluster.differs(counts):
+        say(f"lab: runs already, with other processes than the Procfile names: `{typed()} apply` applies the Procfile")
+    with last_words(cluster):
+        seconds = cluster.up(counts, progress("waiting"))
+    say(_welcome(cluster, seconds))
+
+
+def _apply(cluster: Cluster, target: Processes) -> None:
+    """Show what differs between `target` and what runs, apply it, and wait until it is ready."""
+    cluster.require_background()
+    plan = wanted.plan(cluster.supervisor.processes, target)
+    for sign, names in (("+", plan.added), ("~", plan.changed), ("-", plan.removed)):
+        for name in names:
+            say(f"{sign} {name}" + (f"  {target[name]}" if name in target else ""))
+    if not plan:
+        say("lab: nothing to do: what runs is what is wanted")
+        return
+    with last_words(cluster, [*plan.added, *plan.changed]):
+        cluster.apply(target, progress("waiting"))
+    say(f"lab: added {len(plan.added)}, changed {len(plan.changed)}, removed {len(plan.removed)}; all others were left alone")
+
+
+def _welcome(cluster: Cluster, seconds: float | None) -> str:
+    config, me = cluster.settings, typed()
+    took = f" after {seconds:.1f} s" if seconds is not None else ""
+    end = f"{me} down" if cluster.supervisor.running else "Ctrl-C"
+    dag = EXAMPLE if (config.dags / f"{EXAMPLE}.py").exists() else "DAG"
+    return "\n".join(
+        [
+            f"lab: ready{took}: {len(cluster.records)} processes",
+            f"lab:   Airflow   {config.url('webserver')}   user {ADMIN}, password: {me} password",
+            f"lab:   Flower    {config.url('flower')}   the same user and password",
+            f"lab:   next      {me} run {dag}      {me} status      {end} stops all",
+        ]
+    )
+
+
+def _counts(items: Iterable[str]) -> dict[str, int]:
+    return dict(map(_count, items))
+
+
+def _count(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    if not name or not number.isdecimal() or not 0 <= int(number) <= MOST:
+        raise typer.BadParameter(f"{text!r} is not NAME=N with N from 0 to {MOST}", param_hint="--scale")
+    return name, int(number)

@@ -1,0 +1,115 @@
+"""What is wrong with this machine or configuration, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from airflow_celery_lab.cluster import preflight
+from airflow_celery_lab.configuration import credentials, procfile, settings
+from airflow_celery_lab.configuration.credentials import Credentials
+from airflow_celery_lab.configuration.environment import wiring
+from airflow_celery_lab.configuration.lab import Lab
+from airflow_celery_lab.configuration.settings import SETTINGS, Settings
+from airflow_celery_lab.errors import LabError, MissingProgramError
+from airflow_celery_lab.launcher import registry
+from airflow_celery_lab.servers import executables, schema
+
+#: Megabytes that a lab wants: 1300 at rest, by proportional set size, and its workers' slots once they are warm.
+MEMORY = 2000
+
+
+OK, BAD = True, False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    ok: bool
+    detail: str
+
+
+def examine(environ: Mapping[str, str]) -> list[Finding]:
+    """Look at everything that can be looked at without starting anything."""
+    findings = [Finding("Python", OK, f"{platform.python_version()} in {sys.prefix}"), Finding("Airflow", OK, schema.installed())]
+    try:
+        config = settings.load(environ)
+    except LabError as error:
+        return [*findings, Finding("settings", BAD, str(error))]
+    chosen = ", ".join(f"{name}={value}" for name, value in {**config.dotenv, **environ}.items() if name in SETTINGS)
+    findings.append(Finding("settings", OK, chosen or "all at their defaults"))
+    findings.append(Finding("project", OK, str(config.project)))
+    findings += [_try("Procfile", lambda: _procfile(config)), _try("state folder", lambda: _state(config))]
+    findings += [_try("Postgres", lambda: _postgres(config)), _try("Redis", lambda: str(executables.redis_program(config)))]
+    findings += [_memory(), *_ambient(environ), *_start(config)]
+    return findings
+
+
+def _try(what: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, OK, look())
+    except LabError as error:
+        return Finding(what, BAD, str(error))
+
+
+def _procfile(config: Settings) -> str:
+    count = len(procfile.read(config.project))
+    return f"{count} processes" if procfile.path_in(config.project).exists() else f"none, so the default one: {count} processes"
+
+
+def _state(config: Settings) -> str:
+    credentials.make_private_folder(config.home)
+    return str(config.home)
+
+
+def _postgres(config: Settings) -> str:
+    folder = executables.postgres_bin(config)
+    return f"{executables.postgres_major(folder)} in {folder}"
+
+
+def _memory() -> Finding:
+    try:
+        with open("/proc/meminfo") as file:
+            match = re.search(r"MemAvailable:\s+(\d+) kB", file.read())
+    except OSError:
+        return Finding("memory", OK, "not known on this system")
+    free = int(match[1]) // 1000 if match else 0
+    detail = f"{free} MB available"
+    return Finding(
+        "memory",
+        free > MEMORY,
+        detail
+        if free > MEMORY
+        else f"{detail}, the lab takes about {MEMORY}; close something, or lower the workers' --concurrency in the Procfile",
+    )
+
+
+def _ambient(environ: Mapping[str, str]) -> list[Finding]:
+    """Name the variables of the user's shell that the lab replaces, which a user may wonder about."""
+    nobody = Lab(settings.load(environ), Credentials(*("x" * len(Credentials._fields))))
+    replaced = sorted(name for name in wiring(nobody) if name in environ and os.environ.get("LAB_NAME") is None)
+    if not replaced:
+        return []
+    return [Finding("environment", OK, f"{', '.join(replaced)} of your shell do not count in the lab, which sets its own")]
+
+
+def _start(config: Settings) -> list[Finding]:
+    running = registry.running(config.state)
+    if running:
+        return [Finding("cluster", OK, f"running, {len(running)} processes")]
+    try:
+        expected = procfile.services_of(procfile.instances(procfile.read(config.project)))
+    except LabError:
+        return []  # Reported above.
+    found = [
+        Finding("start", BAD, str(problem))
+        for problem in preflight.problems(config, expected)
+        if not isinstance(problem, MissingProgramError)
+    ]
+    return found or [Finding("start", OK, f"nothing is in the way; ports {', '.join(map(str, config.ports))} are free")]

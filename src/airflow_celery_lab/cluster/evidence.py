@@ -1,0 +1,124 @@
+"""One look at a lab: everybody who knows something is asked, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from airflow_celery_lab.cluster import flower, trees
+from airflow_celery_lab.cluster.broker import Broker, Queue, Worker
+from airflow_celery_lab.cluster.judgement import Evidence
+from airflow_celery_lab.cluster.rest import AirflowApi
+from airflow_celery_lab.configuration import procfile
+from airflow_celery_lab.configuration.lab import Lab
+from airflow_celery_lab.configuration.procfile import Processes
+from airflow_celery_lab.configuration.services import describe
+from airflow_celery_lab.errors import LabError, ProcfileError
+from airflow_celery_lab.launcher import registry
+from airflow_celery_lab.launcher.registry import Record
+from airflow_celery_lab.servers import probes
+from airflow_celery_lab.supervision.supervisord import Supervisor
+from airflow_celery_lab.supervision.wanted import plan
+
+
+class Look:
+    """What is asked, and whom."""
+
+    def __init__(self, lab: Lab, api: AirflowApi, broker: Broker, supervisor: Supervisor) -> None:
+        self._lab = lab
+        self._api = api
+        self._broker = broker
+        self._supervisor = supervisor
+
+    def gather(self, supervised: Mapping[str, str], processes: Processes, *, details: bool) -> Evidence:
+        """Return what is seen now. `supervised` are supervisord's states, `processes` what it was told to run.
+
+        Without `details` the memory and the DAG files that cannot be read are left out, which cost most.
+        """
+        records = registry.running(self._lab.state)
+        paused = trees.paused(records)
+        awake = [record for name, record in records.items() if name not in paused]
+        with ThreadPoolExecutor(max_workers=6) as pool:
+            postgres = pool.submit(probes.postgres, self._lab)
+            redis = pool.submit(probes.redis, self._lab)
+            health = pool.submit(self._health, records)
+            broker = pool.submit(self._workers, awake)
+            flowers = pool.submit(self._flower, records)
+            memory = pool.submit(trees.memory, records if details else {})
+            workers, queues = broker.result()
+            report = health.result()
+            return Evidence(
+                records=records,
+                postgres=postgres.result(),
+                redis=redis.result(),
+                health=report,
+                workers=workers,
+                queues=queues,
+                flower=flowers.result(),
+                import_errors=self._import_errors() if details and not isinstance(report, str) else [],
+                memory=memory.result(),
+                failures=self._failures(supervised, records),
+                paused=paused,
+                procfile_differs=bool(supervised) and self._differs(processes),
+                heartbeats={} if isinstance(report, str) else _heartbeats(report),
+            )
+
+    def _health(self, records: Mapping[str, Record]) -> dict[str, Any] | str:
+        try:
+            return self._api.health()
+        except httpx.TimeoutException:
+            return "the api-server takes too long to answer"
+        except httpx.TransportError:
+            return "the api-server does not answer yet" if _runs("api-server", records) else "no api-server runs that could tell"
+        except (httpx.HTTPError, ValueError) as error:
+            return f"the api-server answers, but not with its health: {error}"
+
+    def _workers(self, awake: list[Record]) -> tuple[list[Worker], list[Queue]]:
+        expected = sum(describe(record.command).kind == "worker" and record.state == "running" for record in awake)
+        try:
+            workers = self._broker.workers(expected) if expected else []
+            return workers, self._broker.queues(workers)
+        except Exception:  # noqa: BLE001  # kombu and redis raise many kinds; the probe of Redis tells the reason
+            return [], []
+
+    def _flower(self, records: Mapping[str, Record]) -> list[str] | str:
+        return flower.workers(self._lab) if _runs("flower", records) else "not running"
+
+    def _failures(self, supervised: Mapping[str, str], records: Mapping[str, Record]) -> dict[str, str]:
+        """Return the last words of processes that supervisord has given up on, or tries again later."""
+        ends = registry.ends(self._lab.state)
+        return {
+            name: f"ended with status {ends.get(name, 'unknown')}, again and again; its last words: "
+            + " | ".join(self._supervisor.tail(name, 2))
+            for name, state in supervised.items()
+            if state in {"FATAL", "BACKOFF"} and name not in records
+        }
+
+    def _import_errors(self) -> list[dict[str, Any]]:
+        with suppress(LabError, httpx.HTTPError):
+            return self._api.import_errors()
+        return []
+
+    def _differs(self, processes: Processes) -> bool:
+        try:
+            return bool(plan(processes, procfile.instances(procfile.read(self._lab.settings.project))))
+        except ProcfileError:
+            return True
+
+
+def _runs(kind: str, records: Mapping[str, Record]) -> bool:
+    return any(describe(record.command).kind == kind for record in records.values())
+
+
+def _heartbeats(health: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    beats = {}
+    for component, report in health.items():
+        for key, value in report.items():
+            if key.startswith("latest_") and isinstance(value, str):
+                beats[component] = datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
+    return beats

@@ -1,0 +1,179 @@
+"""What a look at a lab proves: what is ready, and what is wrong. Data and rules; nothing is asked here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from airflow_celery_lab.cluster.broker import Queue, Worker
+from airflow_celery_lab.command import typed
+from airflow_celery_lab.configuration.services import COMPONENTS, Service, describe
+from airflow_celery_lab.launcher.registry import Record
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was seen in one look at the lab."""
+
+    records: Mapping[str, Record]
+    postgres: str | None  #: reason why it does not answer, None when it does
+    redis: str | None
+    #: Airflow's own report on its components, or the reason why there is none.
+    health: Mapping[str, Mapping[str, Any]] | str
+    workers: Sequence[Worker]
+    queues: Sequence[Queue]
+    #: Names of the workers that Flower lists as alive, or the reason why it does not answer.
+    flower: Sequence[str] | str
+    import_errors: Sequence[Mapping[str, Any]] = ()
+    memory: Mapping[str, float] = field(default_factory=dict)  #: megabytes of each process with its tree
+    #: Why a process that should run does not, where somebody knows.
+    failures: Mapping[str, str] = field(default_factory=dict)
+    paused: Collection[str] = ()  #: names of the processes that were stopped like a hung machine
+    #: The Procfile names other processes, or other commands, than were started.
+    procfile_differs: bool = False
+    heartbeats: Mapping[str, float] = field(default_factory=dict)  #: component to seconds since the epoch
+
+
+@dataclass(frozen=True)
+class ProcessStatus:
+    """One process."""
+
+    name: str
+    kind: str
+    state: str  #: stopped, failed, waiting, running, paused or stopping
+    pid: int | None
+    ready: bool
+    reason: str  #: why it is not ready
+    memory_mb: float | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """The whole lab."""
+
+    ready: bool
+    processes: list[ProcessStatus]
+    workers: list[Worker]
+    queues: list[Queue]
+    warnings: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `lab status --json` prints."""
+        data = asdict(self)
+        data["workers"] = [worker._asdict() for worker in self.workers]
+        data["queues"] = [queue._asdict() for queue in self.queues]
+        return data
+
+    @property
+    def not_ready(self) -> list[ProcessStatus]:
+        """The processes that are not ready."""
+        return [process for process in self.processes if not process.ready]
+
+
+def lacking(processes: Sequence[ProcessStatus]) -> str:
+    """Return in one line why `processes` are not ready, those with one reason together."""
+    names: dict[str, list[str]] = {}
+    for process in processes:
+        names.setdefault(process.reason, []).append(process.name)
+    return "; ".join(f"{', '.join(those)}: {reason}" for reason, those in names.items())
+
+
+def judge(expected: Mapping[str, Service], evidence: Evidence) -> Status:
+    """Return the status that the evidence proves; what nobody has confirmed is not ready."""
+    services = dict(expected)
+    for name, record in evidence.records.items():
+        services.setdefault(name, describe(record.command))
+    processes = [_process(name, service, services, evidence) for name, service in services.items()]
+    return Status(
+        ready=all(process.ready for process in processes),
+        processes=processes,
+        workers=list(evidence.workers),
+        queues=list(evidence.queues),
+        warnings=_warnings(evidence),
+    )
+
+
+def _process(name: str, service: Service, services: Mapping[str, Service], evidence: Evidence) -> ProcessStatus:
+    record = evidence.records.get(name)
+    if record is None:
+        reason = evidence.failures.get(name)
+        return ProcessStatus(
+            name, service.kind, "failed" if reason else "stopped", None, ready=False, reason=reason or "not running", memory_mb=None
+        )
+    if name in evidence.paused:
+        return ProcessStatus(
+            name,
+            service.kind,
+            "paused",
+            record.main_pid,
+            ready=False,
+            reason=f"paused; `{typed()} resume {name}`",
+            memory_mb=evidence.memory.get(name),
+        )
+    unproven = _unproven(name, service, record, services, evidence) if record.state == "running" else record.reason or record.state
+    reason = unproven or ""
+    return ProcessStatus(
+        name,
+        service.kind,
+        record.state,
+        record.main_pid or record.pid,
+        ready=not reason,
+        reason=reason,
+        memory_mb=evidence.memory.get(name),
+    )
+
+
+def _unproven(name: str, service: Service, record: Record, services: Mapping[str, Service], evidence: Evidence) -> str | None:
+    """Return what is missing to call a running process ready."""
+    if service.kind == "postgres":
+        return evidence.postgres
+    if service.kind == "redis":
+        return evidence.redis
+    if service.kind in COMPONENTS:
+        return _component(service.kind, record, evidence)
+    if service.kind == "worker":
+        return _worker(name, service, evidence.workers)
+    if service.kind == "flower":
+        if isinstance(evidence.flower, str):
+            return evidence.flower
+        wanted = {other for other, of in services.items() if of.kind == "worker" and other in evidence.records}
+        missing = sorted(wanted - set(evidence.flower))
+        return f"does not list {', '.join(missing)} yet" if missing else None
+    return None
+
+
+def _component(kind: str, record: Record, evidence: Evidence) -> str | None:
+    if isinstance(evidence.health, str):
+        return evidence.health
+    component = COMPONENTS[kind]
+    status = evidence.health.get(component, {}).get("status")
+    if status != "healthy":
+        return f"Airflow reports {component} as {status or 'missing'}"
+    beat = evidence.heartbeats.get(component)
+    if beat is not None and beat < record.since:
+        return "no heartbeat since it was started"  # The healthy one was its predecessor.
+    return None
+
+
+def _worker(name: str, service: Service, workers: Sequence[Worker]) -> str | None:
+    worker = next((worker for worker in workers if worker.name == name), None)
+    if worker is None:
+        return "does not answer a Celery ping yet"
+    missing = sorted(set(service.queues) - set(worker.queues))
+    return f"does not listen on {', '.join(missing)}" if missing else None
+
+
+def _warnings(evidence: Evidence) -> list[str]:
+    warnings = [
+        f"{queue.waiting} task{'s wait' if queue.waiting > 1 else ' waits'} on the queue {queue.name!r}, which no worker listens to: "
+        f"add it to a worker's --queues in the Procfile, or run `{typed()} airflow celery add-queue -H celery@WORKER -q {queue.name}`"
+        for queue in evidence.queues
+        if queue.waiting and not queue.listeners
+    ]
+    if evidence.procfile_differs:
+        warnings.append(f"the Procfile differs from what runs: `{typed()} apply` applies it")
+    for error in evidence.import_errors:
+        last = str(error.get("stack_trace", "")).strip().splitlines()[-1:] or ["no reason given"]
+        warnings.append(f"the DAG file {error.get('filename')} cannot be read: {last[0]}")
+    return warnings

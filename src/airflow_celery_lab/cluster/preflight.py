@@ -1,0 +1,81 @@
+"""What must be right before a lab is started, each with its sentence when it is not."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+
+import psutil
+
+from airflow_celery_lab.command import typed
+from airflow_celery_lab.configuration.services import Service
+from airflow_celery_lab.configuration.settings import Settings
+from airflow_celery_lab.errors import AlreadyRunningError, LabError, PortTakenError, SettingsError, StateFolderError
+from airflow_celery_lab.launcher import registry
+from airflow_celery_lab.servers import executables, probes, schema
+
+#: Which port each kind of process listens on.
+PORTS = {"postgres": "postgres", "redis": "redis", "api-server": "webserver", "flower": "flower"}
+#: Bytes: an empty database with its write-ahead log is 70 MB, and logs grow.
+SPACE = 300_000_000
+
+
+def check(settings: Settings, expected: Mapping[str, Service]) -> None:
+    """Do nothing when the lab can be started.
+
+    Raises:
+        LabError: the first thing that stands in its way.
+
+    """
+    for problem in problems(settings, expected):
+        raise problem
+
+
+def problems(settings: Settings, expected: Mapping[str, Service]) -> Iterable[LabError]:
+    """Yield everything that stands in the way of a start."""
+    if running := registry.running(settings.state):
+        yield AlreadyRunningError(
+            f"the lab in {settings.home} runs already ({len(running)} processes); see `{typed()} status`, or set LAB_HOME and LAB_PORT_OFFSET for a second lab.",
+            path=settings.home,
+        )
+        return
+    if not settings.dags.is_dir():
+        yield SettingsError(
+            f"the DAG folder {settings.dags} does not exist; create it, or set LAB_DAGS to another one.",
+            path=settings.dags,
+            setting="LAB_DAGS",
+        )
+    with suppress(OSError):
+        if (free := shutil.disk_usage(settings.home).free) < SPACE:
+            yield StateFolderError(
+                f"only {free // 1_000_000} MB are free for the state folder {settings.home}, and the lab needs {SPACE // 1_000_000}; free some, or set LAB_HOME to another disk.",
+                path=settings.home,
+            )
+    try:
+        schema.check_release(settings.state)
+    except LabError as error:
+        yield error
+    kinds = {service.kind for service in expected.values()}
+    for kind, find in (("postgres", executables.postgres_bin), ("redis", executables.redis_program)):
+        if kind in kinds:
+            try:
+                find(settings)
+            except LabError as error:
+                yield error
+    for kind, name in PORTS.items():
+        port: int = getattr(settings.ports, name)
+        if kind in kinds and probes.port_taken(settings.bind, port):
+            yield PortTakenError(
+                f"port {port}, for {name}, is taken{_owner(port)}; stop that program, or move all the lab's ports with LAB_PORT_OFFSET=100.",
+                port=port,
+            )
+
+
+def _owner(port: int) -> str:
+    """Return who listens on `port`, where this user may know it."""
+    with suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN and connection.pid:
+                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    return " by another program"

@@ -1,0 +1,154 @@
+"""Airflow's REST API, as far as the lab uses it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from airflow_celery_lab.command import typed
+from airflow_celery_lab.configuration.credentials import ADMIN
+from airflow_celery_lab.configuration.lab import Lab
+from airflow_celery_lab.errors import AirflowError, NotRunningError, UnknownDagError
+
+#: Seconds for one answer: the first one after a start also does work that later ones find done.
+TIMEOUT = 15.0
+#: Seconds for the health report, which takes milliseconds, and seconds when many tasks start at once.
+HEALTH = 5.0
+#: Task instances a page; Airflow gives at most 100 whatever is asked for (`[api] maximum_page_limit`).
+PAGE = 100
+
+
+class AirflowApi:
+    """A client that logs in when it has to."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._http = httpx.Client(base_url=lab.settings.url("webserver"), timeout=TIMEOUT, trust_env=False)
+        self._password = lab.credentials.admin_password
+
+    def health(self) -> dict[str, Any]:
+        """Return what Airflow says of its components: name to status and latest heartbeat."""
+        response = self._http.get("/api/v2/monitor/health", timeout=HEALTH)
+        response.raise_for_status()
+        return dict(response.json())
+
+    def request(self, method: str, path: str, **options: Any) -> Any:
+        """Return the JSON answer of `/api/v2` + `path`.
+
+        Raises:
+            NotRunningError: nobody answers.
+            AirflowError: Airflow refuses; its own reason is in the message.
+
+        """
+        response = self._send(method, path, **options)
+        _check(response)
+        return response.json() if response.content else None
+
+    def dag(self, dag_id: str) -> dict[str, Any]:
+        """Return the DAG's description.
+
+        Raises:
+            UnknownDagError: Airflow does not know it (yet).
+
+        """
+        response = self._send("GET", f"/dags/{dag_id}")
+        if response.status_code == httpx.codes.NOT_FOUND:
+            raise UnknownDagError(dag_id)
+        _check(response)
+        return dict(response.json())
+
+    def dag_ids(self) -> list[str]:
+        """Return the ids of all DAGs that are there."""
+        return [dag["dag_id"] for dag in self.pages("/dags", "dags")]
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any]) -> str:
+        """Start a DAG run, unpausing its DAG, and return the run's id."""
+        if self.dag(dag_id)["is_paused"]:
+            self.request("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+        run = self.request("POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": dict(conf)})
+        return str(run["dag_run_id"])
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """Return the state of a DAG run: queued, running, success or failed."""
+        return str(self.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return the newest try of each task instance of a DAG run."""
+        return self.pages(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", "task_instances")
+
+    def tries(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> list[dict[str, Any]]:
+        """Return all tries of a task instance."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}{f'/{map_index}' if map_index >= 0 else ''}/tries"
+        return list(self.request("GET", path)["task_instances"])
+
+    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int, map_index: int = -1) -> list[Any]:
+        """Return the log of one try, an item an event."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
+        return list(self.request("GET", path, params={"map_index": map_index, "full_content": True})["content"])
+
+    def events(self, dag_id: str, run_id: str, event: str) -> list[dict[str, Any]]:
+        """Return the entries of Airflow's log of events for one kind of event in a DAG run, the oldest first."""
+        wanted = {"dag_id": dag_id, "run_id": run_id, "event": event, "order_by": "when"}
+        return self.pages("/eventLogs", "event_logs", wanted)
+
+    def import_errors(self) -> list[dict[str, Any]]:
+        """Return the DAG files that cannot be read, with their tracebacks."""
+        return self.pages("/importErrors", "import_errors")
+
+    def pages(self, path: str, key: str, query: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+        """Return all items below `key` of a listing, over all of its pages."""
+        items: list[dict[str, Any]] = []
+        while True:
+            answer = self.request("GET", path, params={**(query or {}), "limit": PAGE, "offset": len(items)})
+            items.extend(answer[key])
+            if not answer[key] or len(items) >= answer["total_entries"]:
+                return items
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._http.close()
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            if "Authorization" not in self._http.headers:
+                self._log_in()
+            response = self._http.request(method, f"/api/v2{path}", **options)
+            if response.status_code == httpx.codes.UNAUTHORIZED:  # The token has expired.
+                self._log_in()
+                response = self._http.request(method, f"/api/v2{path}", **options)
+            return response
+        except httpx.TransportError as error:
+            raise NotRunningError(
+                f"Airflow does not answer at {self._http.base_url} ({error}); start the lab with `{typed()} up`, and see `{typed()} status`."
+            ) from error
+
+    def _log_in(self) -> None:
+        self._http.headers.pop("Authorization", None)
+        response = self._http.post("/auth/token", json={"username": ADMIN, "password": self._password})
+        if response.is_error:
+            raise AirflowError(f"Airflow refused the log-in of {ADMIN!r} with status {response.status_code}: {_detail(response)}.")
+        self._http.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
+
+
+def seconds_ago(timestamp: str | None) -> float | None:
+    """Return the age of an ISO 8601 timestamp in seconds, None for none."""
+    return time.time() - datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp() if timestamp else None
+
+
+def _check(response: httpx.Response) -> None:
+    """Raise an AirflowError when Airflow refuses."""
+    if response.is_error:
+        request = response.request
+        raise AirflowError(f"Airflow refused {request.method} {request.url.path} with status {response.status_code}: {_detail(response)}.")
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        detail = response.json()["detail"]
+    except (ValueError, KeyError, TypeError):
+        return response.text.strip()[:200] or response.reason_phrase
+    items = detail if isinstance(detail, list) else [detail]
+    return "; ".join(str(item.get("msg", item)) if isinstance(item, dict) else str(item) for item in items)

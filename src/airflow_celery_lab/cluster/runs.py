@@ -1,0 +1,174 @@
+"""Runs of a DAG: who ran what, and when."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from airflow_celery_lab.cluster.rest import AirflowApi
+from airflow_celery_lab.errors import LabError, NotReadyError, UnknownDagError
+from airflow_celery_lab.wait import wait_until
+
+#: Seconds in which a new DAG file is live: `[dag_processor] refresh_interval` and its parsing.
+NEW_DAG = 15.0
+#: Seconds for which Airflow may not answer while a run is watched; killed, the api-server is back in 20.
+ABSENCE = 60.0
+#: Airflow's event for a task that the executor gave up, and what it puts before the executor's reason.
+MISMATCH, INFO = "state mismatch", " Extra info: "
+FINAL = ("success", "failed")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task instance, in its newest try. Times are ISO 8601."""
+
+    task_id: str
+    map_index: int  #: -1 for a task that is not mapped
+    try_number: int
+    state: str | None
+    queue: str | None
+    worker: str | None
+    queued: str | None
+    start: str | None
+    end: str | None
+
+    @property
+    def name(self) -> str:
+        """The task's id, with its index where it is mapped."""
+        return _name(self.task_id, self.map_index)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A DAG run and its task instances, in the order in which they started."""
+
+    dag_id: str
+    run_id: str
+    state: str
+    tasks: list[Task]
+    reasons: Mapping[str, str] = field(default_factory=dict)  #: why a task failed before it ran, by the task's name, where that is known
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it has ended as it should."""
+        return self.state == "success"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `lab run --json` prints."""
+        return asdict(self)
+
+
+def start(api: AirflowApi, dags: Path, dag_id: str, conf: Mapping[str, Any]) -> str:
+    """Trigger `dag_id` and return the run's id.
+
+    Waits a moment for a DAG that is not there: its file in the folder `dags` may be new.
+
+    Raises:
+        UnknownDagError: there is no such DAG.
+
+    """
+
+    def probe() -> str | None:
+        try:
+            api.dag(dag_id)
+        except UnknownDagError:
+            return "Airflow does not know it yet"
+        return None
+
+    known = api.dag_ids()
+    if dag_id not in known:
+        # A file that was put there just now is found soon; a mistyped name is not worth the wait.
+        if not _may_appear(dags, dag_id):
+            raise _unknown(api, dags, dag_id, known)
+        try:
+            wait_until(probe, NEW_DAG, dag_id)
+        except NotReadyError as error:
+            raise _unknown(api, dags, dag_id, known) from error
+    return api.trigger(dag_id, conf)
+
+
+def finish(api: AirflowApi, dag_id: str, run_id: str, timeout: float) -> Run:
+    """Wait for the end of a run, and return it, however it ended.
+
+    Raises:
+        NotReadyError: it has not ended after `timeout` seconds.
+
+    """
+
+    def probe() -> str | None:
+        state = api.run_state(dag_id, run_id)
+        return None if state in FINAL else f"it is {state}"
+
+    wait_until(probe, timeout, f"the end of {dag_id} {run_id}", interval=0.5)
+    return look(api, dag_id, run_id)
+
+
+def look(api: AirflowApi, dag_id: str, run_id: str) -> Run:
+    """Return the run as it is now."""
+    state = api.run_state(dag_id, run_id)
+    tasks = [_task(instance) for instance in api.task_instances(dag_id, run_id)]
+    tasks.sort(key=lambda task: (task.start or "~", task.task_id, task.map_index))
+    return Run(dag_id, run_id, state, tasks, _reasons(api, dag_id, run_id) if state == "failed" else {})
+
+
+def follow(api: AirflowApi, dag_id: str, run_id: str, on_change: Callable[[Run], None], interval: float = 0.5) -> Run:
+    """Watch the run until it has ended, and return it; `on_change` sees each look.
+
+    Raises:
+        LabError: Airflow has not answered for ABSENCE seconds.
+
+    """
+    answered = time.monotonic()
+    while True:
+        try:
+            run = look(api, dag_id, run_id)
+            answered = time.monotonic()
+            on_change(run)
+            if run.state in FINAL:
+                return run
+        except LabError:  # Somebody may have killed the api-server, to see what happens.
+            if time.monotonic() - answered > ABSENCE:
+                raise
+        time.sleep(interval)
+
+
+def _reasons(api: AirflowApi, dag_id: str, run_id: str) -> dict[str, str]:
+    events = api.events(dag_id, run_id, MISMATCH)
+    parted = [(_name(event["task_id"], event["map_index"]), str(event["extra"]).partition(INFO)[2]) for event in events]
+    return {name: reason for name, reason in parted if reason}
+
+
+def _name(task_id: str, map_index: int | None) -> str:
+    return task_id if map_index is None or map_index < 0 else f"{task_id}[{map_index}]"
+
+
+def _task(instance: Mapping[str, Any]) -> Task:
+    return Task(
+        task_id=instance["task_id"],
+        map_index=instance["map_index"],
+        try_number=instance["try_number"],
+        state=instance["state"],
+        queue=instance["queue"],
+        worker=instance["hostname"] or None,
+        queued=instance["queued_when"],
+        start=instance["start_date"],
+        end=instance["end_date"],
+    )
+
+
+def _unknown(api: AirflowApi, dags: Path, dag_id: str, known: list[str]) -> UnknownDagError:
+    broken = [error["filename"] for error in api.import_errors()]
+    hint = f" (these files cannot be read: {', '.join(broken)})" if broken else ""
+    close = difflib.get_close_matches(dag_id, known, n=1)
+    advice = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(sorted(known)) or 'none yet'}."
+    return UnknownDagError(f"there is no DAG {dag_id!r} in {dags}{hint}; {advice}", path=dags)
+
+
+def _may_appear(dags: Path, dag_id: str) -> bool:
+    """Return whether a DAG file mentions the name, or carries it."""
+    files = dags.rglob("*.py")
+    return any(path.stem == dag_id or dag_id in path.read_text(encoding="utf-8", errors="replace") for path in files)

@@ -1,0 +1,40 @@
+"""The process tree of each process of a lab, and what it is doing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+import psutil
+
+from airflow_celery_lab.launcher.registry import Record
+
+
+def pids(record: Record) -> set[int]:
+    """Return the pids of a process: its launcher's and all below; none when it has ended."""
+    with suppress(psutil.NoSuchProcess):
+        return {record.pid, *(child.pid for child in psutil.Process(record.pid).children(recursive=True))}
+    return set()
+
+
+def paused(records: Mapping[str, Record]) -> list[str]:
+    """Return the names of the processes whose program was stopped like a hung machine."""
+    names = []
+    for name, record in records.items():
+        with suppress(psutil.Error):
+            if record.main_pid and psutil.Process(record.main_pid).status() == psutil.STATUS_STOPPED:
+                names.append(name)
+    return names
+
+
+def memory(records: Mapping[str, Record]) -> dict[str, float]:
+    """Return megabytes by process, its whole tree counted, each shared page divided among its users."""
+    sizes = {}
+    for name, record in records.items():
+        total = 0
+        for pid in pids(record):
+            with suppress(psutil.Error, OSError):
+                info = psutil.Process(pid).memory_full_info()
+                total += getattr(info, "pss", 0) or info.rss
+        sizes[name] = round(total / 1e6, 1)
+    return sizes

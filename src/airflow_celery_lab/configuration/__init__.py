@@ -1,0 +1,1 @@
+"""What a lab is made of: its three roots, settings, secrets, processes and their environment."""

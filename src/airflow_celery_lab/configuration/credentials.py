@@ -1,0 +1,93 @@
+"""The random secrets of one lab, made at its first start and kept in one file of mode 0600."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from airflow_celery_lab.command import typed
+from airflow_celery_lab.configuration.state import State
+from airflow_celery_lab.errors import StateFolderError
+
+ADMIN = "admin"
+
+
+class Credentials(NamedTuple):
+    """Passwords and keys, all of them safe in a URL."""
+
+    fernet_key: str
+    jwt_secret: str
+    api_secret_key: str
+    postgres_password: str
+    redis_password: str
+    flower_cookie_secret: str
+    admin_password: str
+
+
+def load_or_create(state: State) -> Credentials:
+    """Return the secrets of the lab in `state`; make them first where there are none.
+
+    Processes that call this at the same moment get the same secrets: the file appears whole, under
+    its final name, by a link that fails when another process was first.
+
+    Raises:
+        StateFolderError: the file cannot be written, or holds something else.
+
+    """
+    path = state.secrets
+    make_private_folder(state.home)
+    try:
+        if not path.exists():
+            _publish(path, json.dumps(_random()._asdict(), indent=2) + "\n")
+        return Credentials(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise StateFolderError(
+            f"cannot use the secrets in {path}: {error}; fix the file, or run `{typed()} clean` to start with a new lab.", path=path
+        ) from error
+
+
+def make_private_folder(folder: Path) -> None:
+    """Create `folder`, readable by its owner alone.
+
+    Raises:
+        StateFolderError: it cannot be created or written to.
+
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise StateFolderError(
+            f"cannot write to the state folder {folder}: {error.strerror}; free space, fix its permissions, or set LAB_HOME to another folder.",
+            path=folder,
+        ) from error
+
+
+def _publish(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass  # Another process was first: its secrets count.
+    finally:
+        draft.unlink()
+
+
+def _random() -> Credentials:
+    # Needed once in a lab's life; the launchers, which stay, are smaller without.
+    import base64
+    import secrets
+
+    # 24 bytes are 192 bits. Fernet wants exactly 32 bytes, in base64 with its padding.
+    words = {field: secrets.token_urlsafe(24) for field in Credentials._fields}
+    words["fernet_key"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    # Signs JWTs with HS512, whose key should have 64 bytes (RFC 7518, section 3.2).
+    words["jwt_secret"] = secrets.token_urlsafe(64)
+    return Credentials(**words)

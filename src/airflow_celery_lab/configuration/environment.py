@@ -1,0 +1,83 @@
+"""The environment of a process of the lab: where settings and secrets become Airflow's words."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from airflow_celery_lab.configuration import names, roots
+from airflow_celery_lab.configuration.credentials import ADMIN
+from airflow_celery_lab.configuration.lab import Lab
+
+#: Name of the database, and of the one role that may log in to it.
+DATABASE = "airflow"
+
+
+def of_process(lab: Lab, name: str | None, base: Mapping[str, str]) -> dict[str, str]:
+    """Return `base`, the user's `.env` and the lab's wiring, each stronger than the one before.
+
+    With the lab's own settings (LAB_...) `base` is stronger than `.env`: airflow_celery_lab.configuration.settings
+    reads both, so they are not in the answer.
+    """
+    dotenv = {variable: value for variable, value in lab.settings.dotenv.items() if not variable.startswith("LAB_")}
+    variables = {**of_supervisor(lab, base), **dotenv, **wiring(lab)}
+    # What a process prints would otherwise lie in its buffer.
+    variables["PYTHONUNBUFFERED"] = "1"
+    if name:
+        variables[names.VARIABLE] = name
+    return variables
+
+
+def of_supervisor(lab: Lab, base: Mapping[str, str]) -> dict[str, str]:
+    """Return `base` with what honcho's and supervisord's processes need to find the lab that they belong to.
+
+    The `airflow-celery-lab` of a Procfile's lines is the one of this environment.
+    """
+    own = str(Path(sys.executable).parent)
+    folders = base.get("PATH", os.defpath).split(os.pathsep)
+    return {
+        **base,
+        "PATH": os.pathsep.join(folders if folders[0] == own else [own, *folders]),
+        roots.VARIABLE: str(lab.settings.project),
+    }
+
+
+def wiring(lab: Lab) -> dict[str, str]:
+    """Return what holds the lab's processes together; nobody may override it piecemeal."""
+    settings, credentials, state = lab.settings, lab.credentials, lab.state
+    host = f"[{settings.client_host}]" if ":" in settings.client_host else settings.client_host
+    database = f"postgresql+psycopg2://{DATABASE}:{credentials.postgres_password}@{host}:{settings.ports.postgres}/{DATABASE}"
+    broker = f"redis://:{credentials.redis_password}@{host}:{settings.ports.redis}/0"
+    web = settings.url("webserver")
+    return {
+        "AIRFLOW_HOME": str(state.airflow),
+        "AIRFLOW_CONFIG": str(roots.DATA / "config" / "airflow.cfg"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(settings.dags),
+        "AIRFLOW__CORE__EXECUTOR": "airflow_celery_lab.inside_airflow.executor.LabCeleryExecutor"
+        if settings.listener_timeout
+        else "CeleryExecutor",
+        "AIRFLOW__CORE__FERNET_KEY": credentials.fernet_key,
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{web}/execution/",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(state.passwords),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
+        "AIRFLOW__CELERY__BROKER_URL": broker,
+        "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{database}",
+        "AIRFLOW__API__HOST": settings.bind,
+        "AIRFLOW__API__PORT": str(settings.ports.webserver),
+        "AIRFLOW__API__BASE_URL": web,
+        "AIRFLOW__API__SECRET_KEY": credentials.api_secret_key,
+        "AIRFLOW__API_AUTH__JWT_SECRET": credentials.jwt_secret,
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(state.task_logs),
+        "AIRFLOW__DAG_PROCESSOR__CHILD_PROCESS_LOG_DIRECTORY": str(state.dag_processor_logs),
+        # Celery and Flower read these where `airflow` is not in front of them.
+        "CELERY_BROKER_URL": broker,
+        "FLOWER_CONF": str(roots.DATA / "config" / "flowerconfig.py"),
+        "FLOWER_ADDRESS": settings.bind,
+        "FLOWER_PORT": str(settings.ports.flower),
+        "FLOWER_BASIC_AUTH": f"{ADMIN}:{credentials.admin_password}",
+        "FLOWER_COOKIE_SECRET": credentials.flower_cookie_secret,
+        "FLOWER_DB": str(state.flower_history),
+    }

@@ -1,0 +1,38 @@
+"""The one name of a process: in Airflow, Celery, Flower and the list of processes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+#: Where the launcher leaves the name for the program that it runs.
+VARIABLE = "LAB_NAME"
+
+
+def process_name(environ: Mapping[str, str]) -> str | None:
+    """Return the name that honcho or supervisord gave this process, None outside of both.
+
+    honcho numbers every process; the first of a line carries the line's own name:
+    `worker-default.1` is `worker-default`, `worker-default.2` is `worker-default-2`.
+    """
+    supervised = environ.get("SUPERVISOR_PROCESS_NAME")
+    name = environ.get("HONCHO_PROCESS_NAME")
+    if name is None:
+        return supervised
+    base, _, number = name.rpartition(".")
+    return instance_name(base, int(number)) if base and re.fullmatch(r"\d+", number) else name
+
+
+def instance_name(base: str, number: int) -> str:
+    """Return the name of instance `number` (from 1) of the Procfile's line `base`."""
+    return base if number == 1 else f"{base}-{number}"
+
+
+def node_name(name: str) -> str:
+    """Return the Celery node name of the worker `name`; Celery puts `celery@` before every host."""
+    return f"celery@{name}"
+
+
+def worker_name(node: str) -> str:
+    """Return the name of the worker behind a Celery node name."""
+    return node.removeprefix("celery@")

@@ -1,0 +1,160 @@
+"""The Procfile: the one list of processes. Data and rules, but for `read`."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from airflow_celery_lab.command import NAME, typed
+from airflow_celery_lab.configuration import names, roots, services
+from airflow_celery_lab.configuration.services import Service
+from airflow_celery_lab.errors import ProcfileError
+
+#: What honcho takes for a process (`honcho.environ.PROCFILE_LINE`), and that has a command; honcho drops
+#: any other line silently.
+LINE = re.compile(r"([A-Za-z0-9_-]+):\s*(\S.*)")
+#: The launcher in a line: a checkout's script, or the console script that comes with the package.
+SCRIPT = "./lab"
+LAUNCHERS = ("lab", NAME)
+
+#: The command of each process, by the process's name.
+Processes = Mapping[str, str]
+
+
+class Line(NamedTuple):
+    """One line of the Procfile."""
+
+    name: str
+    command: str
+    service: Service
+
+
+def path_in(project: Path) -> Path:
+    """Return where `project` has its Procfile, if it has one."""
+    return project / roots.PROCFILE
+
+
+def default() -> str:
+    """Return the Procfile of a project that has none: this package's own, with the launcher that is there.
+
+    A project that is no checkout has no `./lab`; `airflow-celery-lab` is the same launcher.
+    """
+    return (roots.DATA / roots.PROCFILE).read_text(encoding="utf-8").replace(f"{SCRIPT} ", f"{NAME} ")
+
+
+def read(project: Path) -> list[Line]:
+    """Return the lines of the Procfile in `project`, or of the default one where it has none.
+
+    Raises:
+        ProcfileError: it cannot be read, or a line cannot be used.
+
+    """
+    path = path_in(project)
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() or project == roots.checkout() else default()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProcfileError(f"cannot read {path}: {error}; fix the file, or {_advice(project)}.", path=path) from error
+    try:
+        return parse(text)
+    except ProcfileError as error:
+        raise ProcfileError(f"{error}", path=path, process=error.process) from error
+
+
+def parse(text: str) -> list[Line]:
+    """Return the processes that `text` names, in its order.
+
+    Raises:
+        ProcfileError: a line does not parse, a name stands twice, or a command makes no sense.
+
+    """
+    lines: dict[str, Line] = {}
+    for number, raw in enumerate(text.splitlines(), start=1):
+        where = f"Procfile line {number}"
+        if not raw.strip() or raw.lstrip().startswith("#"):
+            continue
+        match = LINE.fullmatch(raw)
+        if match is None:
+            raise ProcfileError(
+                f"{where} is not `name: command`, with a name of letters, digits, `_` and `-` from the first column on: {raw.strip()!r}."
+            )
+        name, command = match[1], match[2].strip()
+        if name in lines:
+            raise ProcfileError(f"{where} names {name!r} a second time; give each process a name of its own.", process=name)
+        try:
+            lines[name] = Line(name, command, service_of(command))
+        except ProcfileError as error:
+            raise ProcfileError(f"{where} ({name}): {error}", process=name) from error
+    if not lines:
+        raise ProcfileError(f"the Procfile names no process; add one, or remove the file and run `{typed()} init` for a new one.")
+    return list(lines.values())
+
+
+def instances(lines: Sequence[Line], counts: Mapping[str, int] | None = None) -> Processes:
+    """Return the processes that `lines` name; `counts` has how often a line runs, by its name, where that is not once.
+
+    Raises:
+        ProcfileError: `counts` names no line, or two processes would have one name.
+
+    """
+    counts = counts or {}
+    for name in counts:
+        require_line(lines, name)
+    processes: dict[str, str] = {}
+    for line in lines:
+        for number in range(1, counts.get(line.name, 1) + 1):
+            add(processes, names.instance_name(line.name, number), line.command)
+    return processes
+
+
+def add(processes: dict[str, str], name: str, command: str) -> None:
+    """Add a process to `processes`.
+
+    Raises:
+        ProcfileError: there is one of that name.
+
+    """
+    if name in processes:
+        raise ProcfileError(f"two processes would be called {name!r}; rename one of the lines in the Procfile.", process=name)
+    processes[name] = command
+
+
+def require_line(lines: Sequence[Line], name: str) -> Line:
+    """Return the line `name`.
+
+    Raises:
+        ProcfileError: there is none.
+
+    """
+    for line in lines:
+        if line.name == name:
+            return line
+    raise ProcfileError(f"there is no process {name!r} to scale; the Procfile has {', '.join(line.name for line in lines)}.", process=name)
+
+
+def services_of(processes: Processes) -> dict[str, Service]:
+    """Return the service behind each process."""
+    return {name: service_of(command) for name, command in processes.items()}
+
+
+def service_of(command: str) -> Service:
+    """Return the service behind a whole command of the Procfile.
+
+    Raises:
+        ProcfileError: the command makes no sense.
+
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise ProcfileError(f"a quote is left open in {command!r}; close it.") from error
+    for position, word in enumerate(words[:-1]):
+        if word.rpartition("/")[2] in LAUNCHERS and words[position + 1] == "exec":
+            return services.describe(words[position + 2 :])
+    return services.describe(["sh"])  # A process of the user's own, without the launcher.
+
+
+def _advice(project: Path) -> str:
+    return "get it back with `git checkout Procfile`" if project == roots.checkout() else "remove it to run the default one"

@@ -1,0 +1,110 @@
+"""What the lab knows of each kind of process: what it needs, how it stops, which queues it serves."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from airflow_celery_lab.command import typed
+from airflow_celery_lab.errors import ProcfileError
+
+#: Airflow's own defaults for a worker line that names neither (`[operators] default_queue`,
+#: `[celery] worker_concurrency` in config/airflow.cfg).
+DEFAULT_QUEUES = ("default",)
+DEFAULT_CONCURRENCY = 4
+
+#: Components that Airflow's health endpoint reports, by the `airflow` subcommand that runs them.
+COMPONENTS = {
+    "api-server": "metadatabase",
+    "scheduler": "scheduler",
+    "dag-processor": "dag_processor",
+    "triggerer": "triggerer",
+}
+PROGRAMS = ("postgres", "redis", "airflow", "celery")
+
+#: The characters that need no quoting; Celery itself takes any name that the broker takes.
+QUEUE = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+
+
+class Service(NamedTuple):
+    """One process as its command line describes it."""
+
+    kind: str  #: postgres, redis, worker, flower, a key of COMPONENTS, or other
+    needs: frozenset[str]  #: of "postgres", "redis", "schema"
+    stop_signal: signal.Signals
+    stops_last: bool  #: others need it while they stop
+    queues: tuple[str, ...]
+    concurrency: int  #: pool slots of a worker, else 0
+
+
+def describe(command: Sequence[str]) -> Service:
+    """Return the service behind the words after `lab exec`.
+
+    Raises:
+        ProcfileError: the words make no sense.
+
+    """
+    if not command:
+        raise ProcfileError(f"`{typed()} exec` needs a command; write for example `{typed()} exec airflow scheduler`.")
+    program, rest = command[0], list(command[1:])
+    if program == "postgres":
+        # SIGTERM would be the smart shutdown, which waits for clients; SIGINT is the fast one.
+        return _service("postgres", stop_signal=signal.SIGINT, stops_last=True)
+    if program == "redis":
+        return _service("redis", stops_last=True)
+    if program == "airflow" and rest[:2] == ["celery", "worker"]:
+        queues, concurrency = _worker_options(rest[2:])
+        return _service("worker", "postgres", "redis", "schema", queues=queues, concurrency=concurrency)
+    if program == "airflow" and rest[:1] and rest[0] in COMPONENTS:
+        return _service(rest[0], "postgres", "schema")
+    if (program == "celery" and "flower" in rest) or (program == "airflow" and rest[:2] == ["celery", "flower"]):
+        return _service("flower", "redis")
+    import difflib
+
+    close = difflib.get_close_matches(program, PROGRAMS, n=1)
+    if close and program not in PROGRAMS:
+        raise ProcfileError(f"there is no program {program!r} to run; did you mean {close[0]!r}?")
+    return _service("other", "postgres", "redis", "schema") if program in PROGRAMS else _service("other")
+
+
+def _service(
+    kind: str,
+    *needs: str,
+    stop_signal: signal.Signals = signal.SIGTERM,
+    stops_last: bool = False,
+    queues: tuple[str, ...] = (),
+    concurrency: int = 0,
+) -> Service:
+    return Service(kind, frozenset(needs), stop_signal, stops_last, queues, concurrency)
+
+
+def _worker_options(words: Sequence[str]) -> tuple[tuple[str, ...], int]:
+    queues: tuple[str, ...] = DEFAULT_QUEUES
+    concurrency = DEFAULT_CONCURRENCY
+    pending = list(words)
+    while pending:
+        option, equals, value = pending.pop(0).partition("=")
+        if re.match("-[qc].", option):  # `-q` and its value in one word.
+            option, equals, value = option[:2], "=", option[2:] + equals + value
+        if option not in ("-q", "--queues", "-c", "--concurrency"):
+            continue
+        if not equals:
+            if not pending or pending[0].startswith("-"):
+                raise ProcfileError(
+                    f"{option} of a worker needs a value; write for example `{option} {'4' if option in ('-c', '--concurrency') else 'default'}`."
+                )
+            value = pending.pop(0)
+        if option in ("-q", "--queues"):
+            queues = tuple(value.split(","))
+            for queue in queues:
+                if not QUEUE.fullmatch(queue):
+                    raise ProcfileError(
+                        f"{queue!r} is not a queue name in `{option} {value}`; write names of letters, digits, `_`, `-` and `.` with a comma and no space between them."
+                    )
+        else:
+            if not re.fullmatch(r"[1-9][0-9]{0,3}", value):
+                raise ProcfileError(f"`{option} {value}` is not a number of pool slots; write a whole number from 1.")
+            concurrency = int(value)
+    return queues, concurrency

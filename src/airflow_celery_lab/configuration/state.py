@@ -1,0 +1,157 @@
+"""Every name in the state folder. What a running lab writes, it writes here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+
+class State(NamedTuple):
+    """The state folder of one lab (LAB_HOME)."""
+
+    home: Path
+
+    @property
+    def secrets(self) -> Path:
+        """The passwords and keys, mode 0600."""
+        return self.home / "secrets.json"
+
+    @property
+    def passwords(self) -> Path:
+        """The users' passwords, for Airflow, mode 0600."""
+        return self.home / "airflow-passwords.json"
+
+    @property
+    def airflow(self) -> Path:
+        """AIRFLOW_HOME."""
+        return self.home / "airflow"
+
+    @property
+    def task_logs(self) -> Path:
+        """What tasks have printed, in Airflow's own folders."""
+        return self.home / "logs"
+
+    @property
+    def dag_processor_logs(self) -> Path:
+        """What the dag-processor says of each DAG file."""
+        return self.task_logs / "dag_processor"
+
+    @property
+    def flower(self) -> Path:
+        """Flower's own folder."""
+        return self.home / "flower"
+
+    @property
+    def flower_history(self) -> Path:
+        """The tasks that Flower has seen."""
+        return self.flower / "history"
+
+    @property
+    def postgres(self) -> Path:
+        """Postgres's own folder."""
+        return self.home / "postgres"
+
+    @property
+    def postgres_data(self) -> Path:
+        """The database cluster."""
+        return self.postgres / "data"
+
+    @property
+    def postgres_draft(self) -> Path:
+        """The database cluster while it is made; an interrupted set-up leaves it."""
+        return self.postgres / "data.new"
+
+    @property
+    def redis(self) -> Path:
+        """The queue on disk."""
+        return self.home / "redis"
+
+    @property
+    def redis_configuration(self) -> Path:
+        """The configuration with the password, mode 0600."""
+        return self.redis / "redis.conf"
+
+    @property
+    def redis_program(self) -> Path:
+        """Which server made the queue."""
+        return self.redis / "server"
+
+    @property
+    def schema(self) -> Path:
+        """Which Airflow migrated the database, and to which revision."""
+        return self.home / "schema.json"
+
+    @property
+    def schema_lock(self) -> Path:
+        """Held by the process that migrates."""
+        return self.home / "schema.lock"
+
+    @property
+    def processes(self) -> Path:
+        """A record, a lock, and after an unasked end its status, for each process."""
+        return self.home / "run"
+
+    def record(self, process: str) -> Path:
+        """Return the file in which a running process says who it is."""
+        return self.processes / f"{process}.json"
+
+    def lock(self, process: str) -> Path:
+        """Return the file that a process holds a lock on while it lives."""
+        return self.processes / f"{process}.lock"
+
+    def end(self, process: str) -> Path:
+        """Return the file with the exit status of a process that has ended unasked."""
+        return self.processes / f"{process}.end"
+
+    @property
+    def stopping(self) -> Path:
+        """There while the foreground lab stops: a process that starts and finds it has come too late."""
+        return self.processes / "stopping"
+
+    @property
+    def foreground_lock(self) -> Path:
+        """Held by `up` in the foreground."""
+        return self.home / "up.lock"
+
+    @property
+    def procfile(self) -> Path:
+        """The default Procfile as this lab runs it, for honcho, where the project has none."""
+        return self.home / "Procfile"
+
+    @property
+    def supervisord_configuration(self) -> Path:
+        """What supervisord was last told to run. `config/supervisord/supervisord.conf` names the four below, too."""
+        return self.home / "supervisord.conf"
+
+    @property
+    def supervisord_pid(self) -> Path:
+        """The pid of supervisord."""
+        return self.home / "supervisord.pid"
+
+    @property
+    def supervisord_log(self) -> Path:
+        """What supervisord says."""
+        return self.home / "supervisord.log"
+
+    @property
+    def supervisord_socket(self) -> Path:
+        """Where supervisord listens, if the path is short enough for a socket."""
+        return self.home / "supervisor.sock"
+
+    @property
+    def process_logs(self) -> Path:
+        """What the processes of the background lab print."""
+        return self.home / "processes"
+
+    def process_log(self, process: str) -> Path:
+        """Return the file with what a process of the background lab prints."""
+        return self.process_logs / f"{process}.log"
+
+    def ledger(self, run_id: str) -> Path:
+        """Return the file in which the tasks of a run of the DAG `ledger` write down what they do."""
+        return self.home / "ledger" / f"{run_id}.jsonl"
+
+    @property
+    def debugging(self) -> Path:
+        """The databases of DAGs that run in one process, one for each Airflow."""
+        return self.home / "debug"

@@ -1,0 +1,1 @@
+"""What Airflow's and Celery's own processes import."""

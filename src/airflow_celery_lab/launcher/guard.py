@@ -1,0 +1,143 @@
+"""Runs one program and answers for its whole process tree.
+
+Two processes of the lab stand before each program:
+
+    supervisor ── guard ── reaper ── program ── its descendants
+                           (each in a session of its own)
+
+The guard turns the supervisor's stop signal into the one that the program wants, and watches the
+supervisor, which may be killed itself. The reaper passes on how the program has ended; then the guard
+kills all that descends from it. If the guard itself is killed, the reaper notices at once, by the end
+of a pipe, and does the same. It stands between them because orphans, which a program's daemons are
+from the start, go to the nearest ancestor that adopts: each of the two must be one.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from airflow_celery_lab.launcher import process_table, reaper, tree
+from airflow_celery_lab.launcher.reaper import POLL, STOP_SIGNALS, Program, Reaper
+
+
+class Stop(NamedTuple):
+    """How to end a program."""
+
+    signal: signal.Signals
+    grace: Callable[[bool], float]  #: seconds between the signal and SIGKILL, given whether the supervisor died
+    blocked: Callable[[bool], bool]  #: must the signal wait for others? Given the same
+    patience: float  #: seconds after which it waits no longer
+
+
+class Observer(NamedTuple):
+    """Is told what the program does."""
+
+    waiting: Callable[[str], None]  #: given what for
+    running: Callable[[int], None]  #: given the program's pid
+    stopping: Callable[[int], None]
+
+
+def run(program: Program, stop: Stop, watched: Iterable[int], observer: Observer) -> int:
+    """Run `program` in a child, and return its exit status; 128 + N when signal N ended it.
+
+    `watched` are the pids whose end is a request to stop.
+    """
+    tree.become_subreaper()
+    requests: list[int] = []
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda received, _frame: requests.append(received))
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    wakeup, _ = reaper.wakeup_pipe()
+    started = reaper.start(program, stop.signal)
+    watches = [watch for watch in map(_watch, watched) if watch is not None]
+    try:
+        return _Guard(started, stop, watches, wakeup, requests, observer).loop()
+    finally:
+        os.close(started.lifeline)
+
+
+class _Guard:
+    def __init__(self, started: Reaper, stop: Stop, watches: list[Any], wakeup: int, requests: list[int], observer: Observer) -> None:
+        self.reaper = started.pid
+        self.pid = started.program
+        self.reports: int | None = started.reports
+        self.stop = stop
+        self.watches = watches
+        self.wakeup = wakeup
+        self.requests = requests
+        self.observer = observer
+        self.supervisor_died = False
+        self.stopping_since: float | None = None
+        self.signalled_at: float | None = None
+
+    def loop(self) -> int:
+        while (status := tree.collect(self.reaper)) is None:
+            self._advance(time.monotonic())
+            timeout = None if self.stopping_since is None else POLL
+            reports = [] if self.reports is None else [self.reports]
+            ready, _, _ = select.select([self.wakeup, *reports, *self.watches], [], [], timeout)
+            if self.reports in ready:
+                self._listen(reports[0])
+            if self.wakeup in ready:
+                reaper.drain(self.wakeup)
+            if any(watch in ready for watch in self.watches):
+                self.supervisor_died = True
+                self.watches = []
+        tree.kill(os.getpid(), self.pid, spare=self.reaper)
+        return status
+
+    def _resume(self) -> None:
+        """Let what was paused go on, so that it can end."""
+        for pid in process_table.descendants(os.getpid(), process_table.table(), self.pid):
+            tree.send(pid, signal.SIGCONT)
+
+    def _listen(self, reports: int) -> None:
+        """Pass on what the child says; its exec closes the pipe."""
+        text = os.read(reports, 4096).decode(errors="replace")
+        if text:
+            self.observer.waiting(text.splitlines()[-1])
+        else:
+            os.close(reports)
+            self.reports = None
+            if self.stopping_since is None:
+                self.observer.running(self.pid)
+
+    def _advance(self, now: float) -> None:
+        if self.stopping_since is None:
+            if not self.requests and not self.supervisor_died:
+                return
+            self.stopping_since = now
+            self.observer.stopping(self.pid)
+        if self.signalled_at is None:
+            if not self.stop.blocked(self.supervisor_died) or now - self.stopping_since > self.stop.patience:
+                self.signalled_at = now
+                tree.send(self.pid, self.stop.signal)
+                self._resume()
+        elif now - self.signalled_at > self.stop.grace(self.supervisor_died):
+            tree.kill(os.getpid(), self.pid, spare=self.reaper)
+
+
+def _watch(pid: int) -> Any:
+    """Return something that select finds readable when `pid` ends, None when it has ended."""
+    try:
+        if sys.platform == "linux":
+            return os.pidfd_open(pid)
+        else:  # noqa: RET505  # see process_table.parent_of
+            return _kqueue_watch(pid)
+    except ProcessLookupError:
+        os.kill(os.getpid(), signal.SIGTERM)  # It is gone already: stop, the same way.
+        return None
+
+
+def _kqueue_watch(pid: int) -> Any:
+    """Do on macOS and the BSDs what pidfd does on Linux."""
+    queue = select.kqueue()  # type: ignore[attr-defined, unused-ignore]
+    event = select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)  # type: ignore[attr-defined, unused-ignore]
+    queue.control([event], 0)
+    return queue

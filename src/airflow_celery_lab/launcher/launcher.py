@@ -1,0 +1,171 @@
+"""`lab exec`: stands before every process of the Procfile and gives it what a container would.
+
+A name, its ports and secrets, a place in the start order, one stop signal, and the death of its whole
+process tree. Never imports Airflow: nine of these run beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+from airflow_celery_lab.configuration import lab as labs
+from airflow_celery_lab.configuration import names, services
+from airflow_celery_lab.configuration.lab import Lab
+from airflow_celery_lab.configuration.services import Service
+from airflow_celery_lab.errors import LabError
+from airflow_celery_lab.launcher import guard, process_table, registry
+from airflow_celery_lab.launcher.registry import Record, Registration
+
+#: honcho kills 5 s after the first process has ended (`honcho.manager.KILL_WAIT`); all must be over by
+#: then, Postgres and Redis after the others.
+HONCHO_GRACE = 2.5
+HONCHO_GRACE_LAST = 2.2
+#: Seconds for anything but a worker to end under supervisord; the slowest, a triggerer, takes 3.
+GRACE = 15.0
+#: Where `lab up` leaves its pid: the cluster does not outlive it.
+STARTER = "LAB_UP_PID"
+
+
+def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run `command` as a process of the lab and return its exit status.
+
+    Raises:
+        LabError: it cannot be started.
+
+    """
+    service = services.describe(command)
+    supervisor = _supervisor(environ)
+    name = names.process_name(environ) or service.kind
+    lab = labs.load(environ)
+    registration = Registration(lab.state, Record(name, os.getpid(), 0, list(command), supervisor, "waiting", "", time.time()))
+
+    if STARTER in environ and lab.state.stopping.exists():
+        registration.release()
+        return 0
+
+    def enter(state: str, pid: int, reason: str = "") -> None:
+        registration.update(main_pid=pid, state=state, reason=reason, since=time.time())
+
+    observer = guard.Observer(
+        waiting=lambda reason: enter("waiting", 0, reason),
+        running=lambda pid: enter("running", pid),
+        stopping=lambda pid: enter("stopping", pid),
+    )
+
+    def program(report: Callable[[str], None]) -> None:
+        _become(service, command, name, lab, report)
+
+    watched = _watched(supervisor)
+    starter = [int(environ[STARTER])] if supervisor == "honcho" and STARTER in environ else []
+    try:
+        status = guard.run(program, _stop(service, lab, supervisor), [*watched, *starter], observer)
+        if registration.record.state != "stopping":
+            registry.note_end(lab.state, name, status)
+        return status
+    finally:
+        registration.release()
+        _end_orphaned_reader(supervisor, watched)
+
+
+def _become(
+    service: Service,
+    command: Sequence[str],
+    name: str,
+    lab: Lab,
+    report: Callable[[str], None],
+) -> NoReturn:
+    """Wait for what the service needs, then turn this process into its program."""
+    # What only this process needs is imported after the fork: the guard stays, and stays small.
+    from airflow_celery_lab.configuration import environment
+    from airflow_celery_lab.launcher import program
+
+    told = ""
+
+    def on_wait(reason: str) -> None:
+        nonlocal told
+        if reason != told:
+            report(reason)
+            print(f"lab: waiting: {reason}", flush=True)
+            told = reason
+
+    try:
+        variables = environment.of_process(lab, name, os.environ)
+        arguments = program.prepare(service, command, name, lab, variables, on_wait)
+        os.execvpe(arguments[0], arguments, variables)
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr, flush=True)
+        sys.exit(error.status)
+    except FileNotFoundError:
+        print(
+            f"lab: there is no program {arguments[0]!r} on PATH; correct the line of {name} in the Procfile.", file=sys.stderr, flush=True
+        )
+        sys.exit(127)
+
+
+def _stop(service: Service, lab: Lab, supervisor: str) -> guard.Stop:
+    """Plan the end of a service.
+
+    Under honcho, or when the supervisor has died, all stop at once and in a hurry, Postgres and Redis last.
+    supervisord gives each its time: a worker may finish its tasks.
+    """
+
+    def hurried(supervisor_died: bool) -> bool:  # noqa: FBT001  # guard.Stop names it
+        return supervisor == "honcho" or supervisor_died
+
+    def grace(supervisor_died: bool) -> float:  # noqa: FBT001  # as above
+        if hurried(supervisor_died):
+            return HONCHO_GRACE_LAST if service.stops_last else HONCHO_GRACE
+        return lab.settings.stop_timeout if service.kind == "worker" else GRACE
+
+    def blocked(supervisor_died: bool) -> bool:  # noqa: FBT001  # as above
+        return (
+            service.stops_last
+            and hurried(supervisor_died)
+            and any(not _stops_last(record) for record in registry.running(lab.state).values())
+        )
+
+    return guard.Stop(service.stop_signal, grace, blocked, patience=HONCHO_GRACE + 0.2)
+
+
+def _stops_last(record: Record) -> bool:
+    return services.describe(record.command).stops_last
+
+
+def _supervisor(environ: Mapping[str, str]) -> str:
+    if "HONCHO_PROCESS_NAME" in environ:
+        return "honcho"
+    return "supervisord" if "SUPERVISOR_PROCESS_NAME" in environ else "none"
+
+
+def _watched(supervisor: str) -> list[int]:
+    """Return the pids without which this process must not live.
+
+    The nearest ancestor in another process group is the one that started us (a shell may stand
+    between). honcho has a process of its own for reading each program's output: there honcho proper
+    is one further up, and the reader does not notice when it dies.
+    """
+    if supervisor == "none":
+        return []
+    group = os.getpgrp()
+    ancestor: int | None = os.getppid()
+    with suppress(ProcessLookupError):
+        while ancestor and ancestor > 1 and os.getpgid(ancestor) == group:
+            ancestor = process_table.parent_of(ancestor)
+    above = process_table.parent_of(ancestor) if supervisor == "honcho" and ancestor else None
+    return [pid for pid in (ancestor, above) if pid and pid > 1]
+
+
+def _end_orphaned_reader(supervisor: str, watched: list[int]) -> None:
+    """End honcho's reader of our output if honcho itself was killed: nobody reads from it any more."""
+    if supervisor != "honcho" or watched[2:] or not watched[1:]:
+        return
+    reader, honcho = watched
+    if process_table.parent_of(reader) not in (None, honcho):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(reader, signal.SIGKILL)

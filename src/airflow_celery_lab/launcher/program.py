@@ -1,0 +1,81 @@
+"""How each service is started: what must be there first, and the command of the real program."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from airflow_celery_lab.command import typed
+from airflow_celery_lab.configuration.credentials import ADMIN, make_private_folder
+from airflow_celery_lab.configuration.lab import Lab
+from airflow_celery_lab.configuration.services import Service
+from airflow_celery_lab.servers import postgres, probes, redis, schema
+from airflow_celery_lab.wait import wait_until
+
+
+def prepare(
+    service: Service,
+    command: Sequence[str],
+    name: str,
+    lab: Lab,
+    variables: dict[str, str],
+    on_wait: Callable[[str], None],
+) -> list[str]:
+    """Make everything ready that the service needs and return the program to run, with its arguments.
+
+    Raises:
+        LabError: it cannot be made ready, or not within LAB_START_TIMEOUT seconds.
+
+    """
+    for folder in (lab.state.airflow, lab.state.task_logs, lab.state.flower):
+        make_private_folder(folder)
+    if service.kind == "postgres":
+        return postgres.prepare(lab)
+    if service.kind == "redis":
+        return redis.prepare(lab)
+    _wait_for_needs(service, lab, variables, on_wait)
+    if service.kind == "api-server":
+        write_passwords(lab)
+    return _python_program([*command, *_own_options(service, command, name)])
+
+
+def write_passwords(lab: Lab) -> None:
+    """Write the admin's password to the file in which Airflow looks for it."""
+    with os.fdopen(os.open(lab.state.passwords, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
+        json.dump({ADMIN: lab.credentials.admin_password}, file)
+
+
+def _wait_for_needs(service: Service, lab: Lab, variables: dict[str, str], on_wait: Callable[[str], None]) -> None:
+    needs: list[tuple[str, Callable[[], str | None]]] = []
+    if "redis" in service.needs:
+        needs.append(("redis", lambda: probes.redis(lab)))
+    if "postgres" in service.needs:
+        needs.append(("postgres", lambda: probes.postgres(lab)))
+    if "schema" in service.needs:
+        needs.append(("the database schema", lambda: schema.probe(lab, variables)))
+    for what, probe in needs:
+        wait_until(probe, lab.settings.start_timeout, what, advice=f"see its log, or `{typed()} status`", on_wait=on_wait)
+
+
+def _own_options(service: Service, command: Sequence[str], name: str) -> list[str]:
+    """Return the options that give a process its identity and keep it off a port it does not need."""
+    options: dict[str, list[str]] = {
+        # One log server a machine is all that there is port for, and it listens on all interfaces.
+        # The logs lie on the api-server's own disk (airflow_celery_lab.inside_airflow.task_logs).
+        "worker": ["--celery-hostname", name, "--skip-serve-logs"],
+        "triggerer": ["--skip-serve-logs"],
+    }
+    given = {word.partition("=")[0] for word in command} | ({"--celery-hostname"} if "-H" in command else set())
+    wanted = options.get(service.kind, [])
+    if "--celery-hostname" in given:
+        wanted = [word for word in wanted if word not in ("--celery-hostname", name)]
+    return [word for word in wanted if word not in given]
+
+
+def _python_program(command: Sequence[str]) -> list[str]:
+    """Return the command; `airflow` and `celery` run as modules, whatever the length of their path."""
+    if command[0] in ("airflow", "celery"):
+        return [sys.executable, "-m", *command]
+    return list(command)

@@ -1,0 +1,130 @@
+"""Which processes of a lab run, kept below its state folder while they do.
+
+Each process holds a lock on a file of its own for as long as it lives; the kernel lets go of it
+when the process dies, however it dies. So a record counts only while its lock is held.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from airflow_celery_lab.configuration.state import State
+from airflow_celery_lab.errors import AlreadyRunningError
+
+#: Readers hold a lock for microseconds while they look; a starting process waits this long (s) for them.
+LOCK_PATIENCE = 1.0
+
+
+class Record(NamedTuple):
+    """What a running process says of itself."""
+
+    name: str
+    pid: int  #: of the launcher, which the supervisor knows
+    main_pid: int  #: of the real program, 0 before it runs
+    command: list[str]
+    supervisor: str  #: honcho, supervisord or none
+    state: str  #: waiting, running or stopping
+    reason: str  #: what it waits for, or ""
+    since: float  #: when it entered this state, in seconds since the epoch
+
+
+class Registration:
+    """One process's own entry. Only its owner writes it."""
+
+    def __init__(self, state: State, record: Record) -> None:
+        """Take the name.
+
+        Raises:
+            AlreadyRunningError: a living process has it.
+
+        """
+        state.processes.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = state.record(record.name)
+        self._lock = state.lock(record.name).open("a")
+        deadline = time.monotonic() + LOCK_PATIENCE
+        while not _try_lock(self._lock, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                raise AlreadyRunningError(
+                    f"{record.name} runs already in {state.home}{_owner(self._path)}; stop it first, or set LAB_HOME and LAB_PORT_OFFSET for a second lab.",
+                    path=state.home,
+                    process=record.name,
+                )
+            time.sleep(0.01)
+        self.record = record
+        self._write()
+        state.end(record.name).unlink(missing_ok=True)
+
+    def update(self, **changes: object) -> None:
+        """Change fields of the record; others read it from now on."""
+        self.record = self.record._replace(**changes)  # type: ignore[arg-type]  # typed by Record itself
+        self._write()
+
+    def release(self) -> None:
+        """Give the name back."""
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+        self._lock.close()
+
+    def _write(self) -> None:
+        draft = self._path.with_suffix(f".{os.getpid()}")
+        with suppress(OSError):  # The state folder may have been removed under a running process.
+            draft.write_text(json.dumps(self.record._asdict()))
+            draft.replace(self._path)
+
+
+def running(state: State) -> dict[str, Record]:
+    """Return the records of all living processes of the lab in `state`, by name."""
+    records = {}
+    for path in sorted(state.processes.glob("*.json")):
+        with suppress(OSError, ValueError, TypeError):
+            if is_held(path.with_suffix(".lock")):
+                record = Record(**json.loads(path.read_text()))
+                records[record.name] = record
+    return records
+
+
+def note_end(state: State, name: str, status: int) -> None:
+    """Write down that a process has ended unasked; forgotten when one of that name runs again."""
+    with suppress(OSError):
+        state.end(name).write_text(f"{status}\n")
+
+
+def ends(state: State) -> dict[str, int]:
+    """Return the exit statuses of the processes that have ended unasked and run no more, the first one first."""
+    files = sorted(state.processes.glob("*.end"), key=lambda path: path.stat().st_mtime_ns)
+    return {path.stem: int(path.read_text()) for path in files}
+
+
+def forget_ends(state: State) -> None:
+    """Forget all that `note_end` wrote down."""
+    for path in state.processes.glob("*.end"):
+        path.unlink(missing_ok=True)
+
+
+def is_held(lock: Path) -> bool:
+    """Return whether a living process holds `lock`."""
+    try:
+        with lock.open() as file:
+            return not _try_lock(file, fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return False
+
+
+def _try_lock(file: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _owner(path: Path) -> str:
+    with suppress(OSError, ValueError, KeyError):
+        return f" (pid {json.loads(path.read_text())['pid']})"
+    return ""

@@ -1,0 +1,67 @@
+"""The process tree below a launcher: adopting its orphans, signalling it, collecting and killing it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+
+from airflow_celery_lab.launcher import process_table
+
+#: `prctl(2)`: orphans below this process become its children instead of init's.
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def become_subreaper() -> None:
+    """On Linux, adopt all orphans below this process; elsewhere the session has to do."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def kill(root: int, session: int, spare: int = 0) -> None:
+    """Kill all that descends from `root` or belongs to `session`, except `root` and `spare`.
+
+    Repeats until nothing is left: what forks while it is looked at is found the next time.
+    """
+    # A process in uninterruptible sleep cannot be killed: give up on it rather than hang.
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        rows = [row for row in process_table.table() if not row.zombie]
+        victims = process_table.descendants(root, rows, session) - {spare, os.getpid()}
+        if not victims.intersection(row.pid for row in rows):
+            return
+        for victim in victims:
+            send(victim, signal.SIGKILL)
+        _collect_orphans({session, spare})
+        time.sleep(0.005)
+
+
+def collect(pid: int) -> int | None:
+    """Collect ended children; return the status of `pid` once it has ended."""
+    result = None
+    with suppress(ChildProcessError):
+        while True:
+            ended, status = os.waitpid(-1, os.WNOHANG)
+            if ended == 0:
+                break
+            if ended == pid:
+                code = os.waitstatus_to_exitcode(status)
+                result = code if code >= 0 else 128 - code
+    return result
+
+
+def _collect_orphans(keep: set[int]) -> None:
+    """Collect ended children other than `keep`, whose status is still wanted."""
+    for row in process_table.table():
+        if row.zombie and row.parent == os.getpid() and row.pid not in keep:
+            with suppress(ChildProcessError):
+                os.waitpid(row.pid, os.WNOHANG)
+
+
+def send(pid: int, number: int) -> None:
+    """Send a signal, if the process is there and ours."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)

@@ -1,0 +1,74 @@
+"""Does a server answer? Each probe returns None when it does, and the reason when it does not."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import closing
+
+from airflow_celery_lab.configuration.environment import DATABASE
+from airflow_celery_lab.configuration.lab import Lab
+
+#: Seconds for one answer of a server on this machine, generous for one that is busy starting.
+TIMEOUT = 2.0
+
+
+def postgres(lab: Lab) -> str | None:
+    """Ask Postgres to answer a query in the lab's database."""
+    return query(lab, "SELECT 1")[0]
+
+
+def query(lab: Lab, sql: str) -> tuple[str | None, str | None]:
+    """Return the reason why `sql` could not be answered, or the first value of its answer.
+
+    An empty answer is (None, None).
+    """
+    import psycopg2
+
+    try:
+        with closing(
+            psycopg2.connect(
+                host=lab.settings.client_host,
+                port=lab.settings.ports.postgres,
+                user=DATABASE,
+                password=lab.credentials.postgres_password,
+                dbname=DATABASE,
+                connect_timeout=int(TIMEOUT),
+            )
+        ) as connection:
+            cursor = connection.cursor()
+            cursor.execute(sql)
+            row = cursor.fetchone()
+            return None, None if row is None else str(row[0])
+    except psycopg2.Error as error:
+        lines = str(error).strip().splitlines() or ["no answer"]
+        return f"Postgres on port {lab.settings.ports.postgres}: {lines[0].rpartition('failed: ')[2]}", None
+
+
+def redis(lab: Lab) -> str | None:
+    """Ask Redis for a PONG, in its own protocol: a client library costs 0.2 s to import."""
+    where = f"Redis on port {lab.settings.ports.redis}"
+    try:
+        with socket.create_connection((lab.settings.client_host, lab.settings.ports.redis), timeout=TIMEOUT) as connection:
+            connection.sendall(f"AUTH {lab.credentials.redis_password}\r\nPING\r\n".encode())
+            answer = b""
+            while answer.count(b"\r\n") < len(("AUTH", "PING")) and (data := connection.recv(512)):
+                answer += data
+    except OSError as error:
+        return f"{where}: {error.strerror or error}"
+    if b"+PONG" in answer:
+        return None
+    return f"{where}: {answer.decode(errors='replace').splitlines()[0] if answer else 'no answer'}"
+
+
+def port_taken(host: str, port: int) -> bool:
+    """Return whether someone listens on `port`, by trying to listen there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as server:
+        # As servers do: a port whose last connections only linger in TIME_WAIT is free.
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind((host, port))
+            server.listen(1)
+        except OSError:
+            return True
+    return False

@@ -1,0 +1,61 @@
+"""The processes that are wanted, and the difference to those that run. Data and rules; nothing is started here."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from airflow_celery_lab.configuration import procfile
+from airflow_celery_lab.configuration.procfile import Line, Processes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What has to happen to make the running processes the wanted ones; falsy when that is nothing."""
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.changed or self.removed)
+
+
+def plan(current: Processes, target: Processes) -> Plan:
+    """Return the difference, each part in the target's (or current) order."""
+    return Plan(
+        added=tuple(name for name in target if name not in current),
+        changed=tuple(name for name in target if name in current and current[name] != target[name]),
+        removed=tuple(name for name in current if name not in target),
+    )
+
+
+def scaled(current: Processes, lines: Sequence[Line], counts: Mapping[str, int]) -> Processes:
+    """Return `current` with so many instances of the Procfile's lines as `counts` says, all others as they are.
+
+    Raises:
+        ProcfileError: the Procfile has no such line, or two processes would have one name.
+
+    """
+    for name, count in counts.items():
+        current = _scaled(current, lines, name, count)
+    return current
+
+
+def _scaled(current: Processes, lines: Sequence[Line], name: str, count: int) -> Processes:
+    instances = procfile.instances([procfile.require_line(lines, name)], {name: count})
+    known = {line.name for line in lines}
+    before = list(itertools.takewhile(lambda other: not _is_instance(other, name, known), current))
+    others = {other: command for other, command in current.items() if not _is_instance(other, name, known)}
+    # The instances stand where the line stood.
+    result: dict[str, str] = {other: others.pop(other) for other in before}
+    for part in (instances, others):
+        for other, command in part.items():
+            procfile.add(result, other, command)
+    return result
+
+
+def _is_instance(name: str, line: str, lines: set[str]) -> bool:
+    base, _, number = name.rpartition("-")
+    return name == line or (base == line and number.isdecimal() and name not in lines)

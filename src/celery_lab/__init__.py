@@ -1,1 +1,0 @@
-"""A whole Airflow CeleryExecutor cluster on one machine, without a container per service."""

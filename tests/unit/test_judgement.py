@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from airflow_celery_lab.cluster import judgement as status
+from airflow_celery_lab.cluster.broker import Queue, Worker
+from airflow_celery_lab.cluster.judgement import Evidence, ProcessStatus
+from airflow_celery_lab.configuration import procfile, services
+from airflow_celery_lab.configuration.services import Service
+from airflow_celery_lab.launcher.registry import Record
+
+STARTED = 1000.0
+LINES = procfile.parse(
+    """
+postgres: ./lab exec postgres
+redis: ./lab exec redis
+webserver: ./lab exec airflow api-server
+scheduler: ./lab exec airflow scheduler
+dag-processor: ./lab exec airflow dag-processor
+triggerer: ./lab exec airflow triggerer
+flower: ./lab exec celery flower
+worker-a: ./lab exec airflow celery worker --queues a,b
+mine: ./lab exec sh -c true
+"""
+)
+EXPECTED: Mapping[str, Service] = procfile.services_of(procfile.instances(LINES))
+
+
+def record(name: str, command: str, **changes: Any) -> Record:
+    return Record(name, 10, 11, command.removeprefix("./lab exec ").split(), "honcho", "running", "", STARTED)._replace(**changes)
+
+
+RECORDS = {line.name: record(line.name, line.command) for line in LINES}
+ALL_WELL = Evidence(
+    records=RECORDS,
+    postgres=None,
+    redis=None,
+    health={component: {"status": "healthy"} for component in ("metadatabase", "scheduler", "dag_processor", "triggerer")},
+    workers=[Worker("worker-a", ["a", "b"], 4, 0)],
+    queues=[Queue("a", 0, ["worker-a"]), Queue("b", 0, ["worker-a"])],
+    flower=["worker-a"],
+    heartbeats={"scheduler": STARTED + 1, "dag_processor": STARTED + 1, "triggerer": STARTED + 1},
+)
+
+
+def judged(name: str, evidence: Evidence) -> ProcessStatus:
+    return next(process for process in status.judge(EXPECTED, evidence).processes if process.name == name)
+
+
+def health_with(component: str, report: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    assert not isinstance(ALL_WELL.health, str)
+    return {**ALL_WELL.health, component: report}
+
+
+def test_a_lab_is_ready_when_everything_has_been_confirmed() -> None:
+    now = status.judge(EXPECTED, ALL_WELL)
+
+    assert now.ready
+    assert now.not_ready == []
+    assert now.warnings == []
+    assert [process.name for process in now.processes] == list(EXPECTED)
+    assert {process.reason for process in now.processes} == {""}
+
+
+@pytest.mark.parametrize("name", list(EXPECTED))
+def test_a_lab_is_not_ready_while_one_process_does_not_run(name: str) -> None:
+    records = {other: kept for other, kept in RECORDS.items() if other != name}
+
+    now = status.judge(EXPECTED, replace(ALL_WELL, records=records))
+
+    assert not now.ready
+    process = next(process for process in now.processes if process.name == name)
+    assert (process.state, process.pid, process.reason) == ("stopped", None, "not running")
+
+
+@pytest.mark.parametrize(
+    ("name", "evidence", "reason"),
+    [
+        ("postgres", replace(ALL_WELL, postgres="Postgres on port 1: starting up"), "Postgres on port 1: starting up"),
+        ("redis", replace(ALL_WELL, redis="Redis on port 1: no answer"), "Redis on port 1: no answer"),
+        ("scheduler", replace(ALL_WELL, health="the api-server does not answer yet"), "the api-server does not answer yet"),
+        (
+            "scheduler",
+            replace(ALL_WELL, health=health_with("scheduler", {"status": "unhealthy"})),
+            "Airflow reports scheduler as unhealthy",
+        ),
+        ("webserver", replace(ALL_WELL, health={}), "Airflow reports metadatabase as missing"),
+        ("dag-processor", replace(ALL_WELL, health=health_with("dag_processor", {})), "Airflow reports dag_processor as missing"),
+        (
+            "triggerer",
+            replace(ALL_WELL, health=health_with("triggerer", {"status": None})),
+            "Airflow reports triggerer as missing",
+        ),
+        ("worker-a", replace(ALL_WELL, workers=[Worker("worker-a", ["a"], 4, 0)]), "does not listen on b"),
+        ("worker-a", replace(ALL_WELL, workers=[Worker("worker-a", [], 4, 0)]), "does not listen on a, b"),
+        ("worker-a", replace(ALL_WELL, workers=[Worker("worker-b", ["a", "b"], 4, 0)]), "does not answer a Celery ping yet"),
+        ("flower", replace(ALL_WELL, flower="Flower does not answer: refused"), "Flower does not answer: refused"),
+        ("flower", replace(ALL_WELL, flower=[]), "does not list worker-a yet"),
+    ],
+)
+def test_a_process_is_not_ready_while_its_proof_is_missing(name: str, evidence: Evidence, reason: str) -> None:
+    process = judged(name, evidence)
+
+    assert (process.state, process.ready, process.reason) == ("running", False, reason)
+    assert not status.judge(EXPECTED, evidence).ready
+
+
+def test_an_empty_answer_of_the_workers_is_no_readiness() -> None:
+    now = status.judge({"worker-a": EXPECTED["worker-a"]}, replace(ALL_WELL, records={"worker-a": RECORDS["worker-a"]}, workers=[]))
+
+    assert not now.ready
+    assert now.processes[0].reason == "does not answer a Celery ping yet"
+
+
+def test_a_worker_may_listen_on_more_queues_than_its_line_names() -> None:
+    assert judged("worker-a", replace(ALL_WELL, workers=[Worker("worker-a", ["a", "b", "extra"], 4, 0)])).ready
+
+
+@pytest.mark.parametrize("name", ["scheduler", "dag-processor", "triggerer"])
+def test_the_heartbeat_of_a_predecessor_does_not_count(name: str) -> None:
+    evidence = replace(ALL_WELL, heartbeats={**ALL_WELL.heartbeats, name.replace("-", "_"): STARTED - 0.1})
+
+    assert judged(name, evidence).reason == "no heartbeat since it was started"
+    assert [process.name for process in status.judge(EXPECTED, evidence).not_ready] == [name]
+
+
+def test_flower_need_not_list_a_worker_that_does_not_run() -> None:
+    records = {name: kept for name, kept in RECORDS.items() if name != "worker-a"}
+
+    assert judged("flower", replace(ALL_WELL, records=records, flower=[])).ready
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "shown"),
+    [("waiting", "Postgres on port 1: refused", "Postgres on port 1: refused"), ("waiting", "", "waiting"), ("stopping", "", "stopping")],
+)
+def test_a_process_that_does_not_run_yet_or_any_more_is_not_ready(state: str, reason: str, shown: str) -> None:
+    records = {**RECORDS, "scheduler": RECORDS["scheduler"]._replace(state=state, reason=reason, main_pid=0)}
+
+    process = judged("scheduler", replace(ALL_WELL, records=records))
+
+    assert (process.state, process.ready, process.reason, process.pid) == (state, False, shown, 10)
+
+
+def test_a_running_process_is_shown_with_the_pid_of_its_program_and_its_memory() -> None:
+    process = judged("redis", replace(ALL_WELL, memory={"redis": 12.5}))
+
+    assert (process.pid, process.memory_mb) == (11, 12.5)
+
+
+def test_a_process_that_runs_beyond_the_procfile_has_to_be_ready_too() -> None:
+    extra = record("worker-a-2", "./lab exec airflow celery worker --queues a,b")
+    evidence = replace(ALL_WELL, records={**RECORDS, "worker-a-2": extra})
+
+    assert {process.name: process.reason for process in status.judge(EXPECTED, evidence).not_ready} == {
+        "flower": "does not list worker-a-2 yet",
+        "worker-a-2": "does not answer a Celery ping yet",
+    }
+
+
+def test_a_process_of_the_users_own_is_ready_when_it_runs() -> None:
+    own = {"mine": services.describe(["sh"])}
+
+    assert status.judge(own, replace(ALL_WELL, records={"mine": RECORDS["mine"]})).ready
+
+
+@pytest.mark.parametrize(
+    ("queues", "beginnings"),
+    [
+        ([Queue("gpu", 1, [])], ["1 task waits on the queue 'gpu', which no worker listens to: "]),
+        ([Queue("gpu", 3, [])], ["3 tasks wait on the queue 'gpu', which no worker listens to: "]),
+        ([Queue("gpu", 0, [])], []),
+        ([Queue("gpu", 5, ["worker-a"])], []),
+    ],
+)
+def test_tasks_on_a_queue_without_listener_are_warned_of(queues: Sequence[Queue], beginnings: Sequence[str]) -> None:
+    now = status.judge(EXPECTED, replace(ALL_WELL, queues=queues))
+
+    assert len(now.warnings) == len(beginnings)
+    assert all(warning.startswith(beginning) for warning, beginning in zip(now.warnings, beginnings, strict=True))
+    assert now.ready
+
+
+@pytest.mark.parametrize(
+    ("trace", "reason"),
+    [("Traceback:\n  line 1\nNameError: name 'x' is not defined\n", "NameError: name 'x' is not defined"), ("", "no reason given")],
+)
+def test_a_dag_file_that_cannot_be_read_is_warned_of_with_its_last_line(trace: str, reason: str) -> None:
+    now = status.judge(EXPECTED, replace(ALL_WELL, import_errors=[{"filename": "broken.py", "stack_trace": trace}]))
+
+    assert now.warnings == [f"the DAG file broken.py cannot be read: {reason}"]
+    assert now.ready
+
+
+def test_the_json_of_a_status_names_its_fields() -> None:
+    data = status.judge(EXPECTED, ALL_WELL).as_json()
+
+    assert set(data) == {"ready", "processes", "workers", "queues", "warnings"}
+    assert set(data["processes"][0]) == {"name", "kind", "state", "pid", "ready", "reason", "memory_mb"}
+    assert data["workers"] == [{"name": "worker-a", "queues": ["a", "b"], "concurrency": 4, "running": 0}]
+    assert data["queues"][0] == {"name": "a", "waiting": 0, "listeners": ["worker-a"]}
+
+
+def test_a_process_that_somebody_knows_to_have_failed_is_shown_with_the_reason() -> None:
+    records = {name: kept for name, kept in RECORDS.items() if name != "redis"}
+
+    process = judged("redis", replace(ALL_WELL, records=records, failures={"redis": "ended with status 1"}))
+
+    assert (process.state, process.ready, process.reason) == ("failed", False, "ended with status 1")
+
+
+def test_a_paused_process_is_not_ready_whatever_was_heard_of_it() -> None:
+    process = judged("worker-a", replace(ALL_WELL, paused=["worker-a"]))
+
+    assert (process.state, process.ready) == ("paused", False)
+    assert process.reason.startswith("paused")
+
+
+def test_a_procfile_that_is_not_what_runs_is_warned_of() -> None:
+    (warning,) = status.judge(EXPECTED, replace(ALL_WELL, procfile_differs=True)).warnings
+
+    assert warning.startswith("the Procfile differs from what runs")
+
+
+def test_processes_that_lack_the_same_are_named_together() -> None:
+    records = {name: kept for name, kept in RECORDS.items() if name == "redis"}
+    late = status.judge(EXPECTED, replace(ALL_WELL, records=records, health="no answer")).not_ready
+
+    assert len(late) > 2
+    assert status.lacking(late) == f"{', '.join(process.name for process in late)}: not running"

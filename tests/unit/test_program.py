@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from airflow_celery_lab.configuration import services, settings
+from airflow_celery_lab.configuration.credentials import Credentials
+from airflow_celery_lab.configuration.lab import Lab
+from airflow_celery_lab.configuration.state import State
+from airflow_celery_lab.launcher import program
+
+SECRETS = Credentials("fernet", "jwt", "api", "pg", "redis", "cookie", "admin-secret")
+
+
+def own_options(command: str) -> list[str]:
+    words = command.split()
+    return program._own_options(services.describe(words), words, "worker-a")
+
+
+def test_a_worker_is_given_its_name_and_no_log_server() -> None:
+    assert own_options("airflow celery worker --queues a") == ["--celery-hostname", "worker-a", "--skip-serve-logs"]
+
+
+def test_a_triggerer_is_given_no_log_server() -> None:
+    assert own_options("airflow triggerer") == ["--skip-serve-logs"]
+
+
+@pytest.mark.parametrize("command", ["airflow api-server", "airflow scheduler", "celery flower", "airflow dag-processor", "sh -c true"])
+def test_other_programs_run_as_they_are_written(command: str) -> None:
+    assert own_options(command) == []
+
+
+@pytest.mark.parametrize("name", ["-H mine", "--celery-hostname mine", "--celery-hostname=mine"])
+def test_a_name_that_the_user_gave_is_kept(name: str) -> None:
+    assert own_options(f"airflow celery worker {name}") == ["--skip-serve-logs"]
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("airflow celery worker --skip-serve-logs", ["--celery-hostname", "worker-a"]),
+        ("airflow celery worker -H mine --skip-serve-logs", []),
+        ("airflow triggerer --skip-serve-logs", []),
+    ],
+)
+def test_an_option_that_the_user_gave_is_not_doubled(command: str, options: list[str]) -> None:
+    assert own_options(command) == options
+
+
+def test_airflow_finds_the_admins_password_where_nobody_else_can_read(tmp_path: Path) -> None:
+    program.write_passwords(Lab(settings.load({}, tmp_path)._replace(state=State(tmp_path)), SECRETS))
+
+    (path,) = tmp_path.iterdir()
+    assert json.loads(path.read_text()) == {"admin": "admin-secret"}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
