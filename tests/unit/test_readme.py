@@ -3,7 +3,8 @@ from __future__ import annotations
 import re
 
 from airflow_celery_lab import errors
-from airflow_celery_lab.cli.main import app
+from airflow_celery_lab.cli import main
+from airflow_celery_lab.cli.app import app
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.configuration.settings import BASE_PORTS, SETTINGS
 
@@ -13,6 +14,7 @@ REFERENCE = (CHECKOUT / "docs" / "settings.md").read_text(encoding="utf-8")
 
 
 def commands() -> set[str]:
+    assert main.GROUPS  # Importing it has registered them.
     return {command.name or (command.callback.__name__ if command.callback else "") for command in app.registered_commands}
 
 

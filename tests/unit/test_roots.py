@@ -48,7 +48,7 @@ def test_the_named_project_is_stronger_than_the_current_folder(tmp_path: Path, m
 
 
 def test_a_named_project_that_is_no_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ProjectError, match="^LAB_PROJECT=.*/none is not a folder; name the folder of your project, or unset it") as refusal:
+    with pytest.raises(ProjectError, match=r"^LAB_PROJECT=.*/none is not a folder; name the folder of your project, or unset it") as refusal:
         roots.find_project({"LAB_PROJECT": str(tmp_path / "none")})
 
     assert (refusal.value.path, refusal.value.setting) == (tmp_path / "none", "LAB_PROJECT")
@@ -60,7 +60,7 @@ def test_a_current_folder_that_was_deleted_is_told(tmp_path: Path, monkeypatch: 
     gone.rmdir()
 
     try:
-        with pytest.raises(ProjectError, match="^the current folder has been deleted; change into another one"):
+        with pytest.raises(ProjectError, match=r"^the current folder has been deleted; change into another one"):
             roots.find_project({})
     finally:
         os.chdir(tmp_path)
@@ -89,7 +89,7 @@ def test_init_writes_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
         "dags/queue_routing.py": True,
     }
     assert (tmp_path / "Procfile").read_text() == "mine: true\n"
-    assert (tmp_path / ".gitignore").read_text() == "*.log\n.env\n.lab/\n"
+    assert (tmp_path / ".gitignore").read_text() == "*.log\n.env\n.lab/\n__pycache__/\n"
     assert not any(project.write(tmp_path).values())
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from airflow_celery_lab.configuration import procfile, roots
 from airflow_celery_lab.errors import ProjectError
 
-#: What git must not keep of a project: the state with its secrets, and what the user sets.
-IGNORED = (".lab/", ".env")
+#: What git must not keep of a project: the state with its secrets, what the user sets, and Python's bytecode.
+IGNORED = (".lab/", ".env", "__pycache__/")
 #: The DAGs that a project without any begins with.
 EXAMPLES = ("parallel_tasks.py", "queue_routing.py")
 DOTENV_EXAMPLE = ".env.example"
