@@ -84,11 +84,8 @@ class Stranger:
 
     def processes(self) -> list[psutil.Process]:
         """Return the living processes of this user's environment."""
-        found = []
-        for process in psutil.process_iter(["cmdline"]):
-            if any(str(self.folder) in word for word in process.info["cmdline"] or ()):
-                found.append(process)
-        return found
+        running = psutil.process_iter(["cmdline"])
+        return [process for process in running if any(str(self.folder) in word for word in process.info["cmdline"] or ())]
 
 
 @pytest.fixture(scope="module")

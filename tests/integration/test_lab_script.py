@@ -43,6 +43,7 @@ class Checkout:
         shutil.copy2(self.root / "requirements" / "servers.lock", stamp)
         (venv / "bin").mkdir()
         write_program(venv / "bin" / "python", ECHO)
+        write_program(venv / "bin" / "airflow-celery-lab", ECHO)
 
     def run(self, *arguments: str, program: Path | str | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

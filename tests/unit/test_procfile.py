@@ -98,6 +98,16 @@ def test_a_project_without_a_procfile_runs_the_default_one_with_the_launcher_tha
     assert [line.service for line in default] == [line.service for line in own]
 
 
+def test_a_line_for_a_checkout_is_refused_in_a_project_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "Procfile").write_text("redis: ./lab exec redis\n")
+
+    with pytest.raises(ProcfileError, match=r"^the line of redis in .* runs `\./lab`, .* write `airflow-celery-lab exec` in its place"):
+        procfile.read(tmp_path)
+
+    (tmp_path / "lab").touch()
+    assert [line.name for line in procfile.read(tmp_path)] == ["redis"]
+
+
 def test_a_procfile_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "Procfile").write_bytes(b"a: \xff\n")
 

@@ -48,7 +48,9 @@ def test_the_named_project_is_stronger_than_the_current_folder(tmp_path: Path, m
 
 
 def test_a_named_project_that_is_no_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ProjectError, match=r"^LAB_PROJECT=.*/none is not a folder; name the folder of your project, or unset it") as refusal:
+    with pytest.raises(
+        ProjectError, match=r"^LAB_PROJECT=.*/none is not a folder; name the folder of your project, or unset it"
+    ) as refusal:
         roots.find_project({"LAB_PROJECT": str(tmp_path / "none")})
 
     assert (refusal.value.path, refusal.value.setting) == (tmp_path / "none", "LAB_PROJECT")

@@ -151,4 +151,6 @@ def _detail(response: httpx.Response) -> str:
     except (ValueError, KeyError, TypeError):
         return response.text.strip()[:200] or response.reason_phrase
     items = detail if isinstance(detail, list) else [detail]
-    return "; ".join(str(item.get("msg", item)) if isinstance(item, dict) else str(item) for item in items)
+    told = (str(item.get("msg", item)) if isinstance(item, dict) else str(item) for item in items)
+    # Of a parameter that a schema refuses, Airflow sends the whole schema after the first line.
+    return "; ".join(next(iter(text.strip().splitlines()), "no reason given").rstrip(".") for text in told)

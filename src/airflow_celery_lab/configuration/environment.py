@@ -68,10 +68,11 @@ def wiring(lab: Lab) -> dict[str, str]:
         "AIRFLOW__API__HOST": settings.bind,
         "AIRFLOW__API__PORT": str(settings.ports.webserver),
         "AIRFLOW__API__BASE_URL": web,
+        "AIRFLOW__API__LOG_CONFIG": str(roots.DATA / "config" / "uvicorn.yaml"),
         "AIRFLOW__API__SECRET_KEY": credentials.api_secret_key,
         "AIRFLOW__API_AUTH__JWT_SECRET": credentials.jwt_secret,
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(state.task_logs),
-        "AIRFLOW__DAG_PROCESSOR__CHILD_PROCESS_LOG_DIRECTORY": str(state.dag_processor_logs),
+        "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(state.dag_processor_logs),
         # Celery and Flower read these where `airflow` is not in front of them.
         "CELERY_BROKER_URL": broker,
         "FLOWER_CONF": str(roots.DATA / "config" / "flowerconfig.py"),

@@ -58,9 +58,17 @@ def read(project: Path) -> list[Line]:
     except (OSError, UnicodeDecodeError) as error:
         raise ProcfileError(f"cannot read {path}: {error}; fix the file, or {_advice(project)}.", path=path) from error
     try:
-        return parse(text)
+        lines = parse(text)
     except ProcfileError as error:
         raise ProcfileError(f"{error}", path=path, process=error.process) from error
+    for line in lines:
+        if line.command.startswith(f"{SCRIPT} ") and not (project / SCRIPT).exists():
+            raise ProcfileError(
+                f"the line of {line.name} in {path} runs `{SCRIPT}`, which is not in that folder; write `{NAME} exec` in its place.",
+                path=path,
+                process=line.name,
+            )
+    return lines
 
 
 def parse(text: str) -> list[Line]:

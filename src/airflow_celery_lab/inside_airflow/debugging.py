@@ -17,7 +17,10 @@ def run(file: Path, dag_id: str | None) -> str:
 
     """
     # Airflow reads its settings while it is imported.
-    from airflow.dag_processing.dagbag import DagBag
+    try:
+        from airflow.dag_processing.dagbag import DagBag
+    except ModuleNotFoundError:  # It stands elsewhere in Airflow 3.1.
+        from airflow.models.dagbag import DagBag  # type: ignore[attr-defined,no-redef]
 
     # Where the lab's DAGs import from.
     sys.path.append(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])

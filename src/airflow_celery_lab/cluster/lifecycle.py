@@ -1,0 +1,134 @@
+"""Starting, changing and ending the lab in the background."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+
+from airflow_celery_lab.cluster import faults, preflight
+from airflow_celery_lab.cluster.readiness import OnWait, Readiness, quietly
+from airflow_celery_lab.configuration import procfile
+from airflow_celery_lab.configuration.procfile import Processes
+from airflow_celery_lab.errors import ModeError, UnknownProcessError
+from airflow_celery_lab.supervision import wanted
+from airflow_celery_lab.supervision.wanted import Plan
+
+#: States of supervisord in which a process runs no more, and is not tried again.
+ENDED = {"STOPPED", "EXITED", "FATAL"}
+logger = logging.getLogger(__name__)
+
+
+class Lifecycle(Readiness):
+    """Starts, changes and ends a lab."""
+
+    def up(self, counts: Mapping[str, int] | None = None, on_wait: OnWait = quietly) -> float:
+        """Start the lab in the background, or what of it does not run, and return the seconds until all was ready.
+
+        `counts` has how often a line of the Procfile runs, by its name, where that is not once. A lab that runs
+        already keeps its processes: `apply` makes them those of the Procfile.
+
+        Raises:
+            LabError: something is in the way, or did not become ready.
+
+        """
+        begin = time.monotonic()
+        target = procfile.instances(self.lines(), counts)
+        if states := self.supervisor.states():
+            self.supervisor.launch(name for name, state in states.items() if state in ENDED)
+        else:
+            preflight.check(self.settings, procfile.services_of(target))
+            logger.info("starting %d processes in %s", len(target), self.settings.home)
+            self.supervisor.start(target, self._environ)
+        self.wait_for(list(self.supervisor.processes), on_wait)
+        return time.monotonic() - begin
+
+    def differs(self, counts: Mapping[str, int] | None = None) -> Plan:
+        """Return what `apply` would do."""
+        return wanted.plan(self.supervisor.processes, procfile.instances(self.lines(), counts))
+
+    def apply(self, target: Processes | None = None, on_wait: OnWait = quietly) -> Plan:
+        """Make the processes of the Procfile, or `target`, the running ones; touch only what differs; wait for what is new.
+
+        Raises:
+            LabError: the lab does not run in the background, or what is new did not become ready.
+
+        """
+        self.require_background()
+        plan = self.supervisor.apply(procfile.instances(self.lines()) if target is None else target, on_wait)
+        self.wait_for([*plan.added, *plan.changed], on_wait)
+        return plan
+
+    def scaled(self, counts: Mapping[str, int]) -> Processes:
+        """Return what runs, with so many instances of the Procfile's lines as `counts` says.
+
+        Raises:
+            LabError: the lab does not run in the background, or the Procfile has no such line.
+
+        """
+        self.require_background()
+        return wanted.scaled(self.supervisor.processes, self.lines(), counts)
+
+    def scale(self, counts: Mapping[str, int], on_wait: OnWait = quietly) -> Plan:
+        """Run lines of the Procfile so often as `counts` says, until `apply` or `down`; wait for what is new.
+
+        Raises:
+            LabError: as `scaled` and `apply`.
+
+        """
+        return self.apply(self.scaled(counts), on_wait)
+
+    def start(self, names: Sequence[str], on_wait: OnWait = quietly) -> None:
+        """Start processes of the background lab, and wait until they are ready.
+
+        Raises:
+            LabError: the lab does not run in the background, has no such process, or one did not become ready.
+
+        """
+        self._require_known(names)
+        self.supervisor.launch(names)
+        self.wait_for(names, on_wait)
+
+    def stop(self, names: Sequence[str], on_wait: OnWait = quietly) -> None:
+        """Stop processes of the background lab; a worker finishes its tasks first.
+
+        Raises:
+            LabError: the lab does not run in the background, or has no such process.
+
+        """
+        self._require_known(names)
+        self.supervisor.stop(names, on_wait)
+
+    def down(self, timeout: float | None = None, on_wait: OnWait = quietly) -> list[str] | None:
+        """End the background lab: Postgres and Redis last, what takes longer than `timeout` seconds by force.
+
+        Return the names of what had to be killed; None when the lab was not running.
+
+        Raises:
+            ModeError: it runs in the foreground.
+
+        """
+        if not self.supervisor.running:
+            if self.records:
+                raise ModeError(f"the lab in {self.settings.home} runs in the foreground; press Ctrl-C there.", path=self.settings.home)
+            return None
+        services = procfile.services_of(self.supervisor.processes)
+        servers = [name for name, service in services.items() if service.stops_last]
+        killed = []
+        for names in ([name for name in services if name not in servers], servers):
+            for late in self.supervisor.stop(names, on_wait, timeout):
+                if record := self.records.get(late):
+                    faults.kill(record, self.supervisor)
+                    killed.append(late)
+        self.supervisor.shut_down()
+        logger.info("stopped the lab in %s", self.settings.home)
+        return killed
+
+    def _require_known(self, names: Sequence[str]) -> None:
+        self.require_background()
+        known = self.supervisor.processes
+        for name in names:
+            if name not in known:
+                raise UnknownProcessError(
+                    f"there is no process {name!r} in the lab in {self.settings.home}; there is: {', '.join(known)}.", process=name
+                )
