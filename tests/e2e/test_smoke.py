@@ -11,7 +11,7 @@ from airflow_celery_lab.testing.throwaway import throwaway_lab
 
 
 @pytest.mark.smoke
-def test_a_lab_comes_up_runs_tasks_where_they_belong_scales_and_leaves_nothing() -> None:
+def test_a_lab_comes_up_runs_tasks_where_they_belong_scales_recovers_and_leaves_nothing() -> None:
     with throwaway_lab(CHECKOUT / "dags") as lab:
         assert "lab: ready after" in lab.command("up", "-d", timeout=240).stdout
         before = {name: record.pid for name, record in lab.cluster.records.items()}
@@ -37,6 +37,9 @@ def test_a_lab_comes_up_runs_tasks_where_they_belong_scales_and_leaves_nothing()
             "worker-default-2",
             "worker-default-3",
         ]
+
+        assert "lab: killed worker-default-2" in lab.command("kill", "worker-default-2").stdout
+        lab.cluster.wait_until_ready(60)
 
         assert "- worker-default-3" in lab.command("apply").stdout
         assert {name: record.pid for name, record in lab.cluster.records.items()} == before

@@ -40,7 +40,7 @@ def test_nobody_may_take_the_lab_apart(config: Settings) -> None:
     assert "from-shell" not in variables.values()
 
 
-def test_airflows_own_executor_runs_where_tasks_without_a_listener_shall_wait() -> None:
+def test_airflows_own_executor_runs_where_tasks_without_a_listener_are_to_wait() -> None:
     def executor(**variables: str) -> str:
         return environment.wiring(Lab(settings.load(variables), SECRETS))["AIRFLOW__CORE__EXECUTOR"]
 

@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
         app(arguments, prog_name=command.typed())
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
-    except BrokenPipeError:  # As with `status | head`: nobody reads on.
+    except BrokenPipeError:  # As with `status | head`: the reader has ended.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NOBODY_READS
     return 0

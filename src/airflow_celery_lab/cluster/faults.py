@@ -44,7 +44,7 @@ def kill(record: Record, supervisor: Supervisor) -> int:
 def _insist(supervisor: Supervisor, killed: Record) -> None:
     """Let supervisord start again what it would give up.
 
-    It gives up what ends several times soon after a start; here that was nobody's fault but ours.
+    It gives up what ends several times soon after a start; here the fault was injected.
     """
     name = killed.name
     wait_until(

@@ -27,7 +27,7 @@ class Evidence:
     flower: Sequence[str] | str
     import_errors: Sequence[Mapping[str, Any]] = ()
     memory: Mapping[str, float] = field(default_factory=dict)  #: megabytes of each process with its tree
-    #: Why a process that should run does not, where somebody knows.
+    #: Why a process that should run does not, where that is known.
     failures: Mapping[str, str] = field(default_factory=dict)
     paused: Collection[str] = ()  #: names of the processes that were stopped like a hung machine
     #: The Procfile names other processes, or other commands, than were started.
@@ -80,7 +80,7 @@ def lacking(processes: Sequence[ProcessStatus]) -> str:
 
 
 def judge(expected: Mapping[str, Service], evidence: Evidence) -> Status:
-    """Return the status that the evidence proves; what nobody has confirmed is not ready."""
+    """Return the status that the evidence proves; what is not confirmed is not ready."""
     services = dict(expected)
     for name, record in evidence.records.items():
         services.setdefault(name, describe(record.command))

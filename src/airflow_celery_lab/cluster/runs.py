@@ -130,7 +130,7 @@ def follow(api: AirflowApi, dag_id: str, run_id: str, on_change: Callable[[Run],
             on_change(run)
             if run.state in FINAL:
                 return run
-        except LabError:  # Somebody may have killed the api-server, to see what happens.
+        except LabError:  # The api-server may have been killed on purpose.
             if time.monotonic() - answered > ABSENCE:
                 raise
         time.sleep(interval)

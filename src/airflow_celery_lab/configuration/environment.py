@@ -45,7 +45,7 @@ def of_supervisor(lab: Lab, base: Mapping[str, str]) -> dict[str, str]:
 
 
 def wiring(lab: Lab) -> dict[str, str]:
-    """Return what holds the lab's processes together; nobody may override it piecemeal."""
+    """Return what holds the lab's processes together; no part of it may be overridden alone."""
     settings, credentials, state = lab.settings, lab.credentials, lab.state
     host = f"[{settings.client_host}]" if ":" in settings.client_host else settings.client_host
     database = f"postgresql+psycopg2://{DATABASE}:{credentials.postgres_password}@{host}:{settings.ports.postgres}/{DATABASE}"

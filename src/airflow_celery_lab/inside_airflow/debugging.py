@@ -20,7 +20,7 @@ def run(file: Path, dag_id: str | None) -> str:
     try:
         from airflow.dag_processing.dagbag import DagBag
     except ModuleNotFoundError:  # It stands elsewhere in Airflow 3.1.
-        from airflow.models.dagbag import DagBag  # type: ignore[attr-defined,no-redef]
+        from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
 
     # Where the lab's DAGs import from.
     sys.path.append(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])

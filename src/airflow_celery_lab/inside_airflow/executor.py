@@ -114,7 +114,7 @@ class LabCeleryExecutor(CeleryExecutor):
         self.fail(key, reason)
 
     def _remove(self, queue: str, task_id: str) -> None:
-        """Take a task's message off its queue if it still is there, so that nobody finds it later."""
+        """Take a task's message off its queue if it still is there, so that no worker finds it later."""
         with self.celery_app.connection_for_write() as connection:
             redis = connection.default_channel.client
             for message in redis.lrange(queue, 0, -1):
@@ -125,7 +125,7 @@ class LabCeleryExecutor(CeleryExecutor):
 def _served(config: Settings) -> set[str]:
     """Return the queues of all workers that run, whether they answer just now or not.
 
-    One that is paused, finishes its tasks or connects anew will take what waits, or its successor will.
+    One that is paused, finishes its tasks or reconnects will take what waits, or its successor will.
     """
     found = [services.describe(record.command) for record in registry.running(config.state).values()]
     return {queue for service in found for queue in service.queues}

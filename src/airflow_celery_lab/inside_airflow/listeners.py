@@ -1,4 +1,4 @@
-"""For how long tasks have waited on queues that no worker listens to. Data and rules; nobody is asked here."""
+"""For how long tasks have waited on queues that no worker listens to. Data and rules; nothing is asked here."""
 
 from __future__ import annotations
 

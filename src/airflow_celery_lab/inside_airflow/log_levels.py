@@ -17,6 +17,6 @@ def apply(loggers: dict[str, Any]) -> None:
     for name, level in levels:
         loggers.setdefault(name, {})["level"] = level.upper()
     if "namespace_levels" not in conf.configuration_description["logging"]["options"]:
-        from airflow._shared.logging.structlog import NAME_TO_LEVEL, PER_LOGGER_LEVELS
+        from airflow._shared.logging.structlog import NAME_TO_LEVEL, PER_LOGGER_LEVELS  # type: ignore[attr-defined]  # 3.1's own
 
         PER_LOGGER_LEVELS.update({name: NAME_TO_LEVEL[level.lower()] for name, level in levels})

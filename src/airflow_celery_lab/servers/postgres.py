@@ -18,7 +18,7 @@ from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.errors import MissingProgramError, StateFolderError
 from airflow_celery_lab.servers import executables
 
-#: `unshare(2)`: a user namespace of its own, in which root appears as somebody else.
+#: `unshare(2)`: a user namespace of its own, in which root appears as another user.
 CLONE_NEWUSER = 0x10000000
 NOBODY = 65534
 
@@ -80,7 +80,7 @@ def _disown(data: Path) -> None:
     with suppress(OSError, ValueError, psutil.Error):
         pid, newline, rest = lock.read_text().partition("\n")
         owner = psutil.Process(int(pid))
-        # Where nobody collects zombies, a killed Postgres stays one; it would be taken for alive as well.
+        # In a container without an init a killed Postgres stays a zombie, which would count as alive too.
         if owner.status() == psutil.STATUS_ZOMBIE or str(data) not in owner.cmdline():
             lock.write_text(f"{os.getpid()}{newline}{rest}")
 

@@ -35,7 +35,7 @@ def run(arguments: list[str], environ: Mapping[str, str], say: Say) -> int:
     """Run honcho with `arguments` for `honcho start`, and return its exit status.
 
     Raises:
-        AlreadyRunningError: another `up` of this lab is at work.
+        AlreadyRunningError: another `up` of this lab runs.
 
     """
     lab = labs.load(environ)
@@ -44,7 +44,7 @@ def run(arguments: list[str], environ: Mapping[str, str], say: Say) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise AlreadyRunningError(
-            f"another `{typed()} up` of the lab in {lab.state.home} is at work; use that one, or set LAB_HOME and LAB_PORT_OFFSET for a second lab.",
+            f"another `{typed()} up` of the lab in {lab.state.home} runs already; use that one, or set LAB_HOME and LAB_PORT_OFFSET for a second lab.",
             path=lab.state.home,
         ) from None
     lab.state.stopping.unlink(missing_ok=True)

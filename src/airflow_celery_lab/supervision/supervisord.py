@@ -123,7 +123,7 @@ class Supervisor:
     def launch(self, names: Iterable[str]) -> None:
         """Start those of `names` that do not run."""
         for name in names:
-            with suppress(Fault):  # It was started by somebody else just now.
+            with suppress(Fault):  # Another command has just started it.
                 self._call("startProcess", name, False)  # noqa: FBT003  # do not wait: XML-RPC has no keywords
 
     def stop(self, names: Iterable[str], on_wait: Callable[[str], None] = lambda _reason: None, timeout: float | None = None) -> list[str]:
@@ -207,5 +207,5 @@ class Supervisor:
 
 
 def _runs(pid: int) -> bool:
-    """Return whether `pid` lives; in a container nobody may collect what has ended."""
+    """Return whether `pid` lives; in a container without an init, what has ended may stay a zombie."""
     return any(row.pid == pid and not row.zombie for row in process_table.table())

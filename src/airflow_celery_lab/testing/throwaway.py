@@ -24,7 +24,7 @@ from airflow_celery_lab.wait import wait_until
 
 #: Offsets that keep all ports below 32768, where Linux begins to hand out ports for outgoing connections.
 OFFSETS = range(200, 16_000)
-#: Seconds in which a lab that was told to stop, or whose honcho was killed, is gone.
+#: Seconds in which a lab has ended that was asked to stop, or whose honcho was killed.
 GONE = 10.0
 
 
