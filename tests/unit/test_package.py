@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -58,3 +59,10 @@ def test_the_version_stands_in_one_place() -> None:
 
     assert 'dynamic = ["version"]' in text
     assert airflow_celery_lab.__version__ not in text
+
+
+def test_the_pages_name_the_wheel_that_is_built() -> None:
+    pages = [path.read_text(encoding="utf-8") for path in (roots.DATA / "docs").glob("*.md")]
+    named = {version for text in pages for version in re.findall(r"airflow_celery_lab-([\d.]+)-py3", text)}
+
+    assert named == {airflow_celery_lab.__version__}
