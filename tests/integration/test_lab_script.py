@@ -304,6 +304,19 @@ def test_another_release_of_airflow_has_a_lock_and_an_environment_of_its_own(pre
     assert prepared.run("status").stdout.splitlines()[0].endswith(f" runs {beside}/bin/python")
 
 
+def test_a_release_of_airflow_that_a_python_is_too_new_for_says_so(checkout: Checkout, tmp_path: Path) -> None:
+    (checkout.root / "requirements" / "airflow-3.1.lock").touch()
+    write_program(
+        tmp_path / "python3.14", f'#!/bin/sh\nexec {sys.executable} -c "import sys; sys.version_info = (3, 14); exec(sys.argv[1])" "$2"\n'
+    )
+    checkout.environ |= {"LAB_PYTHON": str(tmp_path / "python3.14"), "LAB_AIRFLOW": "3.1"}
+
+    done = checkout.run("status")
+
+    assert done.returncode == NOT_SET_UP
+    assert done.stderr == f"lab: LAB_PYTHON={tmp_path}/python3.14 is not a Python from 3.10 to 3.13; name another one or unset it.\n"
+
+
 def test_the_newest_release_may_be_named_too(prepared: Checkout) -> None:
     prepared.environ["LAB_AIRFLOW"] = "3.3"
 

@@ -20,7 +20,7 @@ def lines(renderable: RenderableType) -> list[str]:
 
 def task(task_id: str, **changes: Any) -> Task:
     known = {"map_index": -1, "try_number": 1, "state": "success", "queue": "default", "worker": "worker-default"}
-    times = {"queued": "2026-01-01T00:00:00Z", "start": "2026-01-01T00:00:01.5Z", "end": "2026-01-01T00:00:04Z"}
+    times = {"queued": "2026-01-01T00:00:00Z", "start": "2026-01-01T00:00:01.500Z", "end": "2026-01-01T00:00:04Z"}
     return Task(**{"task_id": task_id, **known, **times, **changes})
 
 
@@ -69,7 +69,7 @@ def test_brackets_in_a_reason_are_shown_as_they_are() -> None:
 
 
 def test_a_run_shows_seconds_since_its_first_task_was_queued() -> None:
-    later = task("later", queued="2026-01-01T00:00:02Z", start="2026-01-01T00:00:05Z", end="2026-01-01T00:00:05.25Z")
+    later = task("later", queued="2026-01-01T00:00:02Z", start="2026-01-01T00:00:05Z", end="2026-01-01T00:00:05.250Z")
 
     shown = lines(display.run(Run("dag", "run", "success", [task("first"), later])))
 
