@@ -22,6 +22,8 @@ from airflow_celery_lab.testing import ThrowawayLab, throwaway_lab
 from airflow_celery_lab.testing.checkouts import copy_checkout
 from airflow_celery_lab.wait import wait_until
 
+#: As people write it: JSON without quotes around it.
+SHOP = 'AIRFLOW_CONN_SHOP={{"conn_type": "http", "host": "{host}"}}\n'
 EXTRA = "worker-extra: ./lab exec airflow celery worker --queues extra --concurrency 1\n"
 
 
@@ -31,7 +33,10 @@ def checkout() -> Iterator[Path]:
     folder = Path(mkdtemp(prefix="lab checkout "))
     folder.chmod(0o755)
     copy_checkout(folder)
-    shutil.copy(CHECKOUT / "tests/e2e/dags/nobody_listens.py", folder / "dags")
+    for name in ("nobody_listens.py", "own_trigger.py"):
+        shutil.copy(CHECKOUT / "tests/e2e/dags" / name, folder / "dags")
+    shutil.copytree(CHECKOUT / "tests/e2e/dags/helpers", folder / "dags/helpers")
+    (folder / ".env").write_text(SHOP.format(host="shop.test"))
     yield folder
     shutil.rmtree(folder)
 
@@ -64,6 +69,9 @@ def background(checkout: Path) -> Iterator[ThrowawayLab]:
         "LAB_LISTENER_TIMEOUT": "10",
     }
     with throwaway_lab(checkout / "dags", variables, checkout) as lab:
+        lab.command("setup")
+        # As in many offices, but that nobody answers there.
+        lab.environ |= dict.fromkeys(("HTTP_PROXY", "https_proxy"), "http://127.0.0.1:9")
         assert "lab: ready after" in lab.command("up", "-d").stdout
         yield lab
         lab.look()
@@ -111,6 +119,27 @@ def test_applying_an_edited_procfile_touches_only_what_differs(background: Throw
     wait_until(lambda: None if cluster.api.run_state("fan_out", running) == "success" else "running", 60, "the run")
     assert {task.try_number for task in cluster.look("fan_out", running).tasks} == {1}
     assert background.command("apply").stdout.startswith("lab: nothing to do")
+
+
+def waited(cluster: Cluster) -> object:
+    """Run the task that waits with a trigger of the user's own, and return what it says."""
+    run = cluster.run("own_trigger")
+    assert run.succeeded, run
+    return cluster.api.request("GET", f"/dags/own_trigger/dagRuns/{run.run_id}/taskInstances/wait/xcomEntries/return_value")["value"]
+
+
+def test_a_trigger_beside_the_dags_and_a_connection_in_dotenv_are_there_and_a_changed_dotenv_is_noticed_and_applied(
+    background: ThrowawayLab, checkout: Path
+) -> None:
+    assert waited(background.cluster) == "tick from shop.test"
+
+    (checkout / ".env").write_text(SHOP.format(host="mall.test"))
+    told = background.command("status", check=False).stdout
+    assert "warning: .env has changed since the cluster started: `" in told
+
+    assert "~ scheduler" in background.command("apply").stdout
+    assert ".env has changed" not in background.command("status").stdout
+    assert waited(background.cluster) == "tick from mall.test"
 
 
 def test_a_killed_worker_is_back_within_30_seconds(background: ThrowawayLab) -> None:

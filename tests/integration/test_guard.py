@@ -41,6 +41,21 @@ sys.exit(guard.run(lambda report: os.execvp(sys.argv[1], sys.argv[1:]), stop, []
 """
 
 
+#: The same with a program that has nothing more to do once its child has ended, and half a minute for its end.
+ALONE_GUARD = GUARD.replace("0.2, blocked", "30, blocked").replace("patience=1)", "patience=1, ends_alone=True)")
+#: Passes the stop signal on to its child and then sleeps, as Airflow's triggerer does.
+OVERSLEEPS = """
+import os, signal, time
+child = os.fork()
+if child == 0:
+    signal.pause()
+signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
+print("ready", flush=True)
+signal.pause()
+time.sleep(60)
+"""
+
+
 def start_family(sandbox: Sandbox, *arguments: str) -> tuple[Running, dict[str, int]]:
     """Start a program with descendants of every kind; return its launcher, and all pids by kind."""
     launcher = sandbox.start("family", sys.executable, "-S", str(FAMILY), *arguments)
@@ -67,6 +82,15 @@ def test_the_stop_signal_reaches_the_program_and_no_child_of_it(sandbox: Sandbox
 
     assert launcher.end() == 0
     assert launcher.output.splitlines() == ["ready", "the program has SIGTERM", "the child has []"]
+
+
+def test_a_program_that_waits_for_nothing_any_more_does_not_get_all_of_its_grace(sandbox: Sandbox) -> None:
+    bare = sandbox.spawn([sys.executable, "-c", ALONE_GUARD, sys.executable, "-S", "-c", OVERSLEEPS])
+    bare.until("ready")
+    begin = time.monotonic()
+
+    assert bare.stop() == 128 + signal.SIGKILL
+    assert time.monotonic() - begin < 20  # Of 30.
 
 
 def test_a_program_that_ignores_the_stop_signal_is_killed_after_its_grace(sandbox: Sandbox) -> None:

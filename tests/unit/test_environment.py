@@ -101,3 +101,29 @@ def test_the_committed_configuration_is_what_airflow_and_flower_read(config: Set
     assert words["AIRFLOW_CONFIG"] == str(CHECKOUT / "config" / "airflow.cfg")
     assert Path(words["AIRFLOW_CONFIG"]).is_file()
     assert Path(words["FLOWER_CONF"]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("given", "hosts"),
+    [
+        ({}, ["localhost", "127.0.0.1", "::1"]),
+        ({"NO_PROXY": "intern.test, .corp"}, ["intern.test", ".corp", "localhost", "127.0.0.1", "::1"]),
+        ({"no_proxy": "a", "NO_PROXY": "b"}, ["b", "a", "localhost", "127.0.0.1", "::1"]),
+        ({"no_proxy": "localhost"}, ["localhost", "127.0.0.1", "::1"]),
+        ({"no_proxy": "*"}, ["*"]),
+        ({"no_proxy": "a", "NO_PROXY": "*"}, ["*"]),
+    ],
+)
+def test_loopback_is_never_asked_through_a_proxy_and_the_users_exceptions_stay(
+    config: Settings, given: dict[str, str], hosts: list[str]
+) -> None:
+    variables = environment.of_process(Lab(config, SECRETS), "worker-a", {"HTTP_PROXY": "http://proxy.test", **given})
+
+    assert variables["NO_PROXY"] == variables["no_proxy"] == ",".join(hosts)
+    assert variables["HTTP_PROXY"] == "http://proxy.test"
+
+
+def test_an_address_of_the_labs_own_is_not_asked_through_a_proxy_either(tmp_path: Path) -> None:
+    lab = Lab(settings.load({"LAB_BIND": "192.168.1.5"}, tmp_path), SECRETS)
+
+    assert environment.of_process(lab, None, {})["no_proxy"].endswith(",192.168.1.5")

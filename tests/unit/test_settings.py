@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_celery_lab.configuration import dotenv, settings
+from airflow_celery_lab.configuration import settings
 from airflow_celery_lab.configuration.settings import SETTINGS, Ports
 from airflow_celery_lab.errors import SettingsError
 
@@ -145,51 +145,6 @@ def test_a_relative_path_counts_from_the_project_wherever_the_command_is_given(
     config = settings.load({name: "sub/../other"}, tmp_path / "project")
 
     assert getattr(config, name.removeprefix("LAB_").lower()) == tmp_path / "project" / "other"
-
-
-@pytest.mark.parametrize(
-    ("line", "value"),
-    [
-        ("NAME=value", "value"),
-        ("NAME=", ""),
-        ("NAME=''", ""),
-        ("NAME='two words'", "two words"),
-        ('NAME="it\'s"', "it's"),
-        ("  NAME=value  ", "value"),
-        ("NAME=a=b", "a=b"),
-        ("NAME=redis://:p@h:1/0", "redis://:p@h:1/0"),
-        ("NAME='#1'", "#1"),
-    ],
-)
-def test_dotenv_is_read_as_a_shell_would(line: str, value: str) -> None:
-    assert dotenv.parse(line, ".env") == {"NAME": value}
-
-
-def test_comments_and_empty_lines_of_dotenv_mean_nothing() -> None:
-    assert dotenv.parse("# one\n\n   # two\nA=1\n\t\nB=2", ".env") == {"A": "1", "B": "2"}
-
-
-@pytest.mark.parametrize(
-    ("line", "complaint"),
-    [
-        ("export NAME=value", "write it without `export` and without spaces around `=`."),
-        ("NAME = value", "write it without `export` and without spaces around `=`."),
-        ("NAME", "is not NAME=value: 'NAME'"),
-        ("=value", "is not NAME=value: '=value'"),
-        ("1NAME=value", "is not NAME=value: '1NAME=value'"),
-        ("NA-ME=value", "is not NAME=value: 'NA-ME=value'"),
-        ("NAME='value", 'has an open quote: "NAME=\'value"; close it.'),
-        ('NAME="value', "has an open quote: 'NAME=\"value'; close it."),
-        ("NAME=two words", "has a space in its value: 'NAME=two words'; put the value in quotes."),
-        ("NAME=value # why", "has a space in its value: 'NAME=value # why'; put the value in quotes."),
-    ],
-)
-def test_what_honcho_would_drop_or_change_in_dotenv_is_refused_with_its_line(line: str, complaint: str) -> None:
-    with pytest.raises(SettingsError) as refusal:
-        dotenv.parse(f"# first\nGOOD=1\n{line}\n", ".env")
-
-    assert str(refusal.value).startswith(".env line 3 ")
-    assert complaint in str(refusal.value)
 
 
 def test_a_dotenv_that_is_no_text_is_refused(tmp_path: Path) -> None:

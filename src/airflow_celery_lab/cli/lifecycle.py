@@ -17,7 +17,6 @@ from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration import procfile
 from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.procfile import Processes
-from airflow_celery_lab.supervision import wanted
 
 #: More processes of one kind than a machine can bear; a bound for typing errors.
 MOST = 99
@@ -124,7 +123,7 @@ def _up_in_the_background(cluster: Cluster, counts: dict[str, int]) -> None:
 def _apply(cluster: Cluster, target: Processes) -> None:
     """Show what differs between `target` and what runs, apply it, and wait until it is ready."""
     cluster.require_background()
-    plan = wanted.plan(cluster.supervisor.processes, target)
+    plan = cluster.plan(target)
     for sign, names in (("+", plan.added), ("~", plan.changed), ("-", plan.removed)):
         for name in names:
             say(f"{sign} {name}" + (f"  {target[name]}" if name in target else ""))

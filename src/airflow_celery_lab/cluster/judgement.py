@@ -32,6 +32,8 @@ class Evidence:
     paused: Collection[str] = ()  #: names of the processes that were stopped like a hung machine
     #: The Procfile names other processes, or other commands, than were started.
     procfile_differs: bool = False
+    #: Names of the processes that were started with other variables in `.env`.
+    stale: Sequence[str] = ()
     heartbeats: Mapping[str, float] = field(default_factory=dict)  #: component to seconds since the epoch
 
 
@@ -173,6 +175,11 @@ def _warnings(evidence: Evidence) -> list[str]:
     ]
     if evidence.procfile_differs:
         warnings.append(f"the Procfile differs from what runs: `{typed()} apply` applies it")
+    if evidence.stale:
+        who = "the cluster" if len(evidence.stale) == len(evidence.records) else ", ".join(evidence.stale)
+        foreground = any(record.supervisor == "honcho" for record in evidence.records.values())
+        advice = "press Ctrl-C and start it again" if foreground else f"`{typed()} apply` starts what is concerned again"
+        warnings.append(f".env has changed since {who} started: {advice}")
     for error in evidence.import_errors:
         last = str(error.get("stack_trace", "")).strip().splitlines()[-1:] or ["no reason given"]
         warnings.append(f"the DAG file {error.get('filename')} cannot be read: {last[0]}")

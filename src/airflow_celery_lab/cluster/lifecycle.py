@@ -45,17 +45,28 @@ class Lifecycle(Readiness):
 
     def differs(self, counts: Mapping[str, int] | None = None) -> Plan:
         """Return what `apply` would do."""
-        return wanted.plan(self.supervisor.processes, procfile.instances(self.lines(), counts))
+        return self.plan(procfile.instances(self.lines(), counts))
+
+    def plan(self, target: Processes) -> Plan:
+        """Return what makes `target` the running processes."""
+        return wanted.plan(self.supervisor.processes, target, self.stale())
+
+    def stale(self) -> list[str]:
+        """Return the names of the processes that were started with other variables in `.env`."""
+        now = self.settings.dotenv_print
+        return [name for name, record in self.records.items() if record.dotenv != now]
 
     def apply(self, target: Processes | None = None, on_wait: OnWait = quietly) -> Plan:
         """Make the processes of the Procfile, or `target`, the running ones; touch only what differs; wait for what is new.
+
+        What was started with another `.env` differs too.
 
         Raises:
             LabError: the lab does not run in the background, or what is new did not become ready.
 
         """
         self.require_background()
-        plan = self.supervisor.apply(procfile.instances(self.lines()) if target is None else target, on_wait)
+        plan = self.supervisor.apply(procfile.instances(self.lines()) if target is None else target, self.stale(), on_wait)
         self.wait_for([*plan.added, *plan.changed], on_wait)
         return plan
 
@@ -112,10 +123,8 @@ class Lifecycle(Readiness):
             if self.records:
                 raise ModeError(f"the lab in {self.settings.home} runs in the foreground; press Ctrl-C there.", path=self.settings.home)
             return None
-        services = procfile.services_of(self.supervisor.processes)
-        servers = [name for name, service in services.items() if service.stops_last]
         killed = []
-        for names in ([name for name in services if name not in servers], servers):
+        for names in wanted.stop_order(self.supervisor.processes):
             for late in self.supervisor.stop(names, on_wait, timeout):
                 if record := self.records.get(late):
                     faults.kill(record, self.supervisor)

@@ -11,6 +11,9 @@ from airflow_celery_lab.configuration import names, roots
 from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.lab import Lab
 
+#: Programs differ in which one they read.
+PROXY_EXCEPTIONS = ("NO_PROXY", "no_proxy")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 #: Name of the database, and of the one role that may log in to it.
 DATABASE = "airflow"
 
@@ -23,6 +26,7 @@ def of_process(lab: Lab, name: str | None, base: Mapping[str, str]) -> dict[str,
     """
     dotenv = {variable: value for variable, value in lab.settings.dotenv.items() if not variable.startswith("LAB_")}
     variables = {**of_supervisor(lab, base), **dotenv, **wiring(lab)}
+    variables |= _without_proxy(variables, lab.settings.client_host)
     # What a process prints would otherwise lie in its buffer.
     variables["PYTHONUNBUFFERED"] = "1"
     if name:
@@ -42,6 +46,19 @@ def of_supervisor(lab: Lab, base: Mapping[str, str]) -> dict[str, str]:
         "PATH": os.pathsep.join(folders if folders[0] == own else [own, *folders]),
         roots.VARIABLE: str(lab.settings.project),
     }
+
+
+def _without_proxy(variables: Mapping[str, str], host: str) -> dict[str, str]:
+    """Return NO_PROXY with loopback beside what the user has in it, in both spellings.
+
+    A task asks the api-server by a client that obeys HTTP_PROXY. With NO_PROXY set, Python on macOS does not look for
+    the system's proxies either, which it can do forever in a forked process.
+    """
+    given = [variables.get(name, "") for name in PROXY_EXCEPTIONS]
+    hosts = [word.strip() for text in given for word in text.split(",") if word.strip()]
+    # With others beside it, `*` is no longer understood by all.
+    value = "*" if "*" in hosts else ",".join(dict.fromkeys([*hosts, *LOOPBACK, host]))
+    return dict.fromkeys(PROXY_EXCEPTIONS, value)
 
 
 def wiring(lab: Lab) -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -77,6 +78,11 @@ class Settings(NamedTuple):
         return self.state.home
 
     @property
+    def dotenv_print(self) -> int:
+        """A number that is another one when `.env` says something else."""
+        return zlib.crc32(repr(sorted(self.dotenv.items())).encode())
+
+    @property
     def client_host(self) -> str:
         """The address at which a client on this machine reaches the lab."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.bind, self.bind)  # noqa: S104  # nothing is bound here
@@ -96,7 +102,7 @@ def load(environ: Mapping[str, str], project: Path | None = None) -> Settings:
 
     """
     project = project or roots.find_project(environ)
-    variables = dotenv.read(project)
+    variables = dotenv.read(project, environ)
     merged = {**variables, **{name: value for name, value in environ.items() if name.startswith("LAB_")}}
     for name in merged:
         if name.startswith("LAB_") and name not in SETTINGS and name not in INTERNAL:

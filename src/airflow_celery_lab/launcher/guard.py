@@ -25,6 +25,9 @@ from typing import Any, NamedTuple
 from airflow_celery_lab.launcher import process_table, reaper, tree
 from airflow_celery_lab.launcher.reaper import POLL, STOP_SIGNALS, Program, Reaper
 
+#: Seconds that such a program has for its own end.
+ALONE = 1.5
+
 
 class Stop(NamedTuple):
     """How to end a program."""
@@ -33,6 +36,7 @@ class Stop(NamedTuple):
     grace: Callable[[bool], float]  #: seconds between the signal and SIGKILL, given whether the supervisor died
     blocked: Callable[[bool], bool]  #: must the signal wait for others? Given the same
     patience: float  #: seconds after which it waits no longer
+    ends_alone: bool = False  #: has the program nothing more to do, once it is stopped and all below it has ended?
 
 
 class Observer(NamedTuple):
@@ -75,6 +79,7 @@ class _Guard:
         self.supervisor_died = False
         self.stopping_since: float | None = None
         self.signalled_at: float | None = None
+        self.alone_since: float | None = None
 
     def loop(self) -> int:
         while (status := tree.collect(self.reaper)) is None:
@@ -119,8 +124,16 @@ class _Guard:
                 self.signalled_at = now
                 tree.send(self.pid, self.stop.signal)
                 self._resume()
-        elif now - self.signalled_at > self.stop.grace(self.supervisor_died):
+        elif now - self.signalled_at > self.stop.grace(self.supervisor_died) or self._has_ended_alone(now):
             tree.kill(os.getpid(), self.pid, spare=self.reaper)
+
+    def _has_ended_alone(self, now: float) -> bool:
+        """Return whether a program still waits although there is nothing left that it could wait for."""
+        if not self.stop.ends_alone or not tree.is_alone(self.pid):
+            self.alone_since = None
+            return False
+        self.alone_since = self.alone_since or now
+        return now - self.alone_since > ALONE
 
 
 def _watch(pid: int) -> Any:

@@ -26,7 +26,7 @@ from airflow_celery_lab.launcher.registry import Record, Registration
 #: then, Postgres and Redis after the others.
 HONCHO_GRACE = 2.5
 HONCHO_GRACE_LAST = 2.2
-#: Seconds for anything but a worker to end under supervisord; the slowest, a triggerer, takes 3.
+#: Seconds for anything but a worker to end under supervisord; each takes less than 3.
 GRACE = 15.0
 #: Where `lab up` leaves its pid: the cluster does not outlive it.
 STARTER = "LAB_UP_PID"
@@ -43,7 +43,8 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
     supervisor = _supervisor(environ)
     name = names.process_name(environ) or service.kind
     lab = labs.load(environ)
-    registration = Registration(lab.state, Record(name, os.getpid(), 0, list(command), supervisor, "waiting", "", time.time()))
+    record = Record(name, os.getpid(), 0, list(command), supervisor, "waiting", "", time.time(), lab.settings.dotenv_print)
+    registration = Registration(lab.state, record)
 
     if STARTER in environ and lab.state.stopping.exists():
         registration.release()
@@ -130,7 +131,16 @@ def _stop(service: Service, lab: Lab, supervisor: str) -> guard.Stop:
             and any(not _stops_last(record) for record in registry.running(lab.state).values())
         )
 
-    return guard.Stop(service.stop_signal, grace, blocked, patience=HONCHO_GRACE + 0.2)
+    return guard.Stop(
+        service.stop_signal,
+        grace,
+        blocked,
+        patience=HONCHO_GRACE + 0.2,
+        # In half of all stops Airflow's triggerer sleeps for ten seconds: the process of its triggers closes its pipes a
+        # moment before it can be collected, and then nothing is left to wake the `select` (`WatchedSubprocess.kill`).
+        # All that the sleep is followed by is that its job is marked as ended; silence marks it after 15 s.
+        ends_alone=service.kind == "triggerer",
+    )
 
 
 def _stops_last(record: Record) -> bool:

@@ -32,6 +32,7 @@ class Record(NamedTuple):
     state: str  #: waiting, running or stopping
     reason: str  #: what it waits for, or ""
     since: float  #: when it entered this state, in seconds since the epoch
+    dotenv: int = 0  #: what `.env` said when it was started (Settings.dotenv_print)
 
 
 class Registration:

@@ -39,6 +39,11 @@ def kill(root: int, session: int, spare: int = 0) -> None:
         time.sleep(0.005)
 
 
+def is_alone(pid: int) -> bool:
+    """Return whether nothing below `pid` lives."""
+    return not process_table.descendants(pid, [row for row in process_table.table() if not row.zombie])
+
+
 def collect(pid: int) -> int | None:
     """Collect ended children; return the status of `pid` once it has ended."""
     result = None

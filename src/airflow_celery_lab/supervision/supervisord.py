@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
@@ -25,7 +25,7 @@ from airflow_celery_lab.configuration.procfile import Processes
 from airflow_celery_lab.errors import NotReadyError, NotRunningError
 from airflow_celery_lab.launcher import process_table
 from airflow_celery_lab.supervision import supervisord_configuration as configuration
-from airflow_celery_lab.supervision.wanted import Plan, plan
+from airflow_celery_lab.supervision.wanted import Plan, plan, stop_order
 from airflow_celery_lab.wait import wait_until
 
 #: Bytes of a Unix socket's path on Linux and macOS (103), less what supervisord appends while it binds.
@@ -144,17 +144,19 @@ class Supervisor:
             pending = [name for name in pending if states.get(name) in ALIVE]
         return pending
 
-    def apply(self, processes: Processes, on_wait: Callable[[str], None] = lambda _reason: None) -> Plan:
-        """Make `processes` the running ones, touch only what differs, and return what was done."""
+    def apply(self, processes: Processes, stale: Collection[str] = (), on_wait: Callable[[str], None] = lambda _reason: None) -> Plan:
+        """Make `processes` the running ones, touch only what differs or is `stale`, and return what was done."""
         active = self._active_configuration()
-        difference = plan(configuration.parse(active.read_text(encoding="utf-8")), processes)
+        current = configuration.parse(active.read_text(encoding="utf-8"))
+        difference = plan(current, processes, stale)
         if not difference:
             return difference
         self._write(processes, active)
         self._call("reloadConfig")
         ending = [*difference.removed, *difference.changed]
         known = self.states()
-        self.stop([name for name in ending if name in known], on_wait)
+        for names in stop_order(current):
+            self.stop([name for name in names if name in ending and name in known], on_wait)
         for name in ending:
             with suppress(Fault):
                 self._call("removeProcessGroup", name)

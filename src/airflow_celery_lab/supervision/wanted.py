@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from airflow_celery_lab.configuration import procfile
@@ -22,11 +22,14 @@ class Plan:
         return bool(self.added or self.changed or self.removed)
 
 
-def plan(current: Processes, target: Processes) -> Plan:
-    """Return the difference, each part in the target's (or current) order."""
+def plan(current: Processes, target: Processes, stale: Collection[str] = ()) -> Plan:
+    """Return the difference, each part in the target's (or current) order.
+
+    What is `stale` was started with other variables in `.env`, and counts as changed.
+    """
     return Plan(
         added=tuple(name for name in target if name not in current),
-        changed=tuple(name for name in target if name in current and current[name] != target[name]),
+        changed=tuple(name for name in target if name in current and (current[name] != target[name] or name in stale)),
         removed=tuple(name for name in current if name not in target),
     )
 
@@ -41,6 +44,13 @@ def scaled(current: Processes, lines: Sequence[Line], counts: Mapping[str, int])
     for name, count in counts.items():
         current = _scaled(current, lines, name, count)
     return current
+
+
+def stop_order(processes: Processes) -> tuple[list[str], list[str]]:
+    """Return the names of those that stop first, and of those that others need while they stop."""
+    services = procfile.services_of(processes)
+    last = [name for name, service in services.items() if service.stops_last]
+    return [name for name in services if name not in last], last
 
 
 def _scaled(current: Processes, lines: Sequence[Line], name: str, count: int) -> Processes:

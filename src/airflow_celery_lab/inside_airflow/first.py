@@ -1,0 +1,24 @@
+"""What each process of Airflow imports first: `[logging] logging_config_class` points here."""
+
+from __future__ import annotations
+
+import sys
+from copy import deepcopy
+
+from airflow.config_templates.airflow_local_settings import DEFAULT_LOGGING_CONFIG, DEFAULT_REMOTE_CONN_ID, REMOTE_TASK_LOG
+from airflow.configuration import conf
+
+from airflow_celery_lab.inside_airflow import log_levels
+from airflow_celery_lab.inside_airflow.task_logs import SharedFolderTaskHandler
+
+# Airflow looks for the two of remote logging here, beside LOGGING_CONFIG; 3.1 does not start without them.
+__all__ = ["DEFAULT_REMOTE_CONN_ID", "LOGGING_CONFIG", "REMOTE_TASK_LOG"]
+
+LOGGING_CONFIG = deepcopy(DEFAULT_LOGGING_CONFIG)
+LOGGING_CONFIG["handlers"]["task"]["class"] = f"{SharedFolderTaskHandler.__module__}.{SharedFolderTaskHandler.__name__}"
+log_levels.apply(LOGGING_CONFIG["loggers"])
+
+# Airflow puts the DAG folder on the path where it reads DAGs, but not in the triggerer, whose triggers may stand there.
+# At the end, as Airflow does: a file of the user's must not hide a package of the same name, as PYTHONPATH would let it.
+if (folder := conf.get("core", "dags_folder")) not in sys.path:
+    sys.path.append(folder)
