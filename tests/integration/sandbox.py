@@ -20,7 +20,7 @@ from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.configuration.state import State
-from airflow_celery_lab.launcher import registry
+from airflow_celery_lab.launcher import markers, registry
 from airflow_celery_lab.launcher.registry import Record
 from airflow_celery_lab.testing.throwaway import free_offset
 from airflow_celery_lab.wait import wait_until
@@ -45,6 +45,11 @@ class Running:
     @property
     def output(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def said(self) -> str:
+        """The output, without what the launcher says at the beginning and at the end."""
+        return "".join(f"{line}\n" for line in markers.last_life(self.output.splitlines()))
 
     def until(self, *words: str) -> str:
         """Wait until all of `words` have been printed, and return all output."""

@@ -81,7 +81,7 @@ def test_the_stop_signal_reaches_the_program_and_no_child_of_it(sandbox: Sandbox
     os.killpg(launcher.pid, signal.SIGTERM)  # To the whole group, as honcho does.
 
     assert launcher.end() == 0
-    assert launcher.output.splitlines() == ["ready", "the program has SIGTERM", "the child has []"]
+    assert launcher.said.splitlines() == ["ready", "the program has SIGTERM", "the child has []"]
 
 
 def test_a_program_that_waits_for_nothing_any_more_does_not_get_all_of_its_grace(sandbox: Sandbox) -> None:
@@ -181,4 +181,4 @@ def test_a_program_that_does_not_exist_is_named(sandbox: Sandbox) -> None:
     launcher = sandbox.start("mine", "no-such-program")
 
     assert launcher.end() == 127
-    assert launcher.output == "lab: there is no program 'no-such-program' on PATH; correct the line of mine in the Procfile.\n"
+    assert launcher.said == "lab: there is no program 'no-such-program' on PATH; correct the line of mine in the Procfile.\n"

@@ -76,7 +76,7 @@ def test_a_program_is_told_its_name_and_its_lab(sandbox: Sandbox) -> None:
     launcher = sandbox.start("mine", "sh", "-c", 'echo "$LAB_NAME $LAB_HOME $AIRFLOW_HOME"')
 
     assert launcher.end() == 0
-    assert launcher.output == f"mine {sandbox.home} {sandbox.home}/airflow\n"
+    assert launcher.said == f"mine {sandbox.home} {sandbox.home}/airflow\n"
 
 
 def test_processes_that_end_by_themselves_are_written_down_until_they_run_again(sandbox: Sandbox) -> None:

@@ -137,7 +137,7 @@ def test_a_database_of_another_major_version_is_not_touched(sandbox: Sandbox) ->
     assert launcher.end() == 13
     assert re.fullmatch(
         rf"lab: the database in {sandbox.home} was made by Postgres 9, which is not on this machine; install it \(.*postgresql-9.*\n",
-        launcher.output,
+        launcher.said,
     )
     assert [path.name for path in data.iterdir()] == ["PG_VERSION"]
 
@@ -148,7 +148,7 @@ def test_a_folder_without_postgres_is_named(sandbox: Sandbox) -> None:
     launcher = sandbox.start("postgres", "postgres")
 
     assert launcher.end() == 13
-    assert launcher.output == f"lab: LAB_POSTGRES_BIN={sandbox.folder} holds no `postgres` and `initdb`; name the folder that does.\n"
+    assert launcher.said == f"lab: LAB_POSTGRES_BIN={sandbox.folder} holds no `postgres` and `initdb`; name the folder that does.\n"
 
 
 def _address(sandbox: Sandbox) -> str:

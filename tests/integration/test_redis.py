@@ -94,4 +94,4 @@ def test_a_path_that_is_no_redis_is_named(sandbox: Sandbox) -> None:
     launcher = sandbox.start("redis", "redis")
 
     assert launcher.end() == 13
-    assert launcher.output == f"lab: LAB_REDIS_SERVER={sandbox.folder} is not a program; name a redis-server or valkey-server.\n"
+    assert launcher.said == f"lab: LAB_REDIS_SERVER={sandbox.folder} is not a program; name a redis-server or valkey-server.\n"

@@ -49,14 +49,49 @@ def test_the_launcher_is_found_by_any_path_and_after_other_words() -> None:
         " scheduler: ./lab exec airflow scheduler",
         "the scheduler: ./lab exec airflow scheduler",
         "schéduler: ./lab exec airflow scheduler",
-        "scheduler:",
-        "scheduler:  ",
         ": ./lab exec airflow scheduler",
     ],
 )
 def test_a_line_that_honcho_would_drop_or_run_as_nothing_is_refused(line: str) -> None:
     with pytest.raises(ProcfileError, match=r"^Procfile line 2 is not `name: command`, with a name of letters"):
         procfile.parse(f"# first\n{line}\n")
+
+
+@pytest.mark.parametrize("line", ["scheduler:", "scheduler:  ", "scheduler: # later"])
+def test_a_line_without_a_command_is_refused_as_such(line: str) -> None:
+    with pytest.raises(ProcfileError, match=r"^Procfile line 2 \(scheduler\): there is no command; write one, or remove the line\.$"):
+        procfile.parse(f"# first\n{line}\n")
+
+
+def test_a_comment_after_a_command_means_nothing() -> None:
+    (line,) = procfile.parse("w: ./lab exec airflow celery worker -c 3  # as many as cores -c 9")
+
+    assert (line.command, line.service.concurrency) == ("./lab exec airflow celery worker -c 3", 3)
+
+
+def test_variables_of_dotenv_count_in_a_line() -> None:
+    text = "w: NICE=$N nice -n $N ./lab exec airflow celery worker -q ${QUEUES:-default} -c $SLOTS"
+    (line,) = procfile.parse(text, {"N": "5", "SLOTS": "7"})
+
+    assert line.command == "NICE=5 nice -n 5 ./lab exec airflow celery worker -q default -c 7"
+    assert (line.service.queues, line.service.concurrency) == (("default",), 7)
+
+
+def test_a_line_with_more_than_the_launcher_is_what_its_last_command_is() -> None:
+    (line,) = procfile.parse("w: cd /tmp && A=1 ./lab exec airflow celery worker -q a >log 2>&1")
+
+    assert line.service.queues == ("a",)
+
+
+@pytest.mark.parametrize("command", ["./lab exec redis && echo over", "./lab exec redis || true", "./lab exec redis; echo over"])
+def test_what_would_keep_the_launchers_signals_is_refused(command: str) -> None:
+    with pytest.raises(ProcfileError, match=r"^Procfile line 1 \(a\): the launcher must be in the last command of the line; "):
+        procfile.parse(f"a: {command}")
+
+
+def test_a_pipe_is_refused_with_its_line() -> None:
+    with pytest.raises(ProcfileError, match=r"^Procfile line 1 \(a\): '\|' would leave processes that nobody can stop; "):
+        procfile.parse("a: ./lab exec redis | tee log")
 
 
 def test_what_the_lab_reads_is_what_honcho_runs() -> None:

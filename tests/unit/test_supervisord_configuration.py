@@ -11,7 +11,12 @@ from airflow_celery_lab.supervision import supervisord_configuration
 
 
 def test_commands_with_quotes_and_percent_signs_survive_the_configuration(tmp_path: Path) -> None:
-    processes = {"odd": """./lab exec sh -c 'echo "50%" $HOME'""", "plain": "./lab exec redis"}
+    processes = {
+        "odd": """./lab exec sh -c 'echo "50%" $HOME'""",
+        "plain": "./lab exec redis",
+        "set": "A='x y' B=2 cd /tmp && C=3 ./lab exec redis",
+        "comments": "./lab exec sh -c 'a ;b\t;c #d'",
+    }
     text = supervisord_configuration.for_lab(processes, tmp_path / "my 50% project", State(tmp_path / "state"), tmp_path / "socket")
 
     assert supervisord_configuration.parse(text) == processes

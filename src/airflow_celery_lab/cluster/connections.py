@@ -105,7 +105,7 @@ class Connections:
             ProcfileError: it cannot be used.
 
         """
-        return procfile.read(self.settings.project)
+        return procfile.of(self.settings, self._environ)
 
     def environment(self, name: str | None = None) -> dict[str, str]:
         """Return the environment of a command in this lab; it holds secrets."""

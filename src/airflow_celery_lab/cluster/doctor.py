@@ -45,9 +45,9 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
     chosen = ", ".join(f"{name}={value}" for name, value in {**config.dotenv, **environ}.items() if name in SETTINGS)
     findings.append(Finding("settings", OK, chosen or "all at their defaults"))
     findings.append(Finding("project", OK, str(config.project)))
-    findings += [_try("Procfile", lambda: _procfile(config)), _try("state folder", lambda: _state(config))]
+    findings += [_try("Procfile", lambda: _procfile(config, environ)), _try("state folder", lambda: _state(config))]
     findings += [_try("Postgres", lambda: _postgres(config)), _try("Redis", lambda: str(executables.redis_program(config)))]
-    findings += [_memory(), *_ambient(environ), *_start(config)]
+    findings += [_memory(), *_ambient(environ), *_start(config, environ)]
     return findings
 
 
@@ -58,8 +58,8 @@ def _try(what: str, look: Callable[[], str]) -> Finding:
         return Finding(what, BAD, str(error))
 
 
-def _procfile(config: Settings) -> str:
-    count = len(procfile.read(config.project))
+def _procfile(config: Settings, environ: Mapping[str, str]) -> str:
+    count = len(procfile.of(config, environ))
     return f"{count} processes" if procfile.path_in(config.project).exists() else f"none, so the default one: {count} processes"
 
 
@@ -99,12 +99,12 @@ def _ambient(environ: Mapping[str, str]) -> list[Finding]:
     return [Finding("environment", OK, f"{', '.join(replaced)} of your shell do not count in the lab, which sets its own")]
 
 
-def _start(config: Settings) -> list[Finding]:
+def _start(config: Settings, environ: Mapping[str, str]) -> list[Finding]:
     running = registry.running(config.state)
     if running:
         return [Finding("cluster", OK, f"running, {len(running)} processes")]
     try:
-        expected = procfile.services_of(procfile.instances(procfile.read(config.project)))
+        expected = procfile.services_of(procfile.instances(procfile.of(config, environ)))
     except LabError:
         return []  # Reported above.
     found = [

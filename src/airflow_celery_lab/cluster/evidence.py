@@ -19,18 +19,22 @@ from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.procfile import Processes
 from airflow_celery_lab.configuration.services import describe
 from airflow_celery_lab.errors import LabError, ProcfileError
-from airflow_celery_lab.launcher import registry
+from airflow_celery_lab.launcher import markers, registry
 from airflow_celery_lab.launcher.registry import Record
 from airflow_celery_lab.servers import probes
 from airflow_celery_lab.supervision.supervisord import Supervisor
 from airflow_celery_lab.supervision.wanted import plan
 
+#: Lines of a log in which the last life of a process that ends at once is looked for.
+LIFE = 200
+
 
 class Look:
     """What is asked, and whom."""
 
-    def __init__(self, lab: Lab, api: AirflowApi, broker: Broker, supervisor: Supervisor) -> None:
+    def __init__(self, lab: Lab, environ: Mapping[str, str], api: AirflowApi, broker: Broker, supervisor: Supervisor) -> None:
         self._lab = lab
+        self._environ = environ
         self._api = api
         self._broker = broker
         self._supervisor = supervisor
@@ -91,14 +95,18 @@ class Look:
         return flower.workers(self._lab) if _runs("flower", records) else "not running"
 
     def _failures(self, supervised: Mapping[str, str], records: Mapping[str, Record]) -> dict[str, str]:
-        """Return the last words of processes that supervisord has given up on, or tries again later."""
-        ends = registry.ends(self._lab.state)
-        return {
-            name: f"ended with status {ends.get(name, 'unknown')}, again and again; its last words: "
-            + " | ".join(self._supervisor.tail(name, 2))
-            for name, state in supervised.items()
-            if state in {"FATAL", "BACKOFF"} and name not in records
-        }
+        """Return why processes do not run that supervisord has given up on, or tries again later."""
+        failed = [name for name, state in supervised.items() if state in {"FATAL", "BACKOFF"} and name not in records]
+        return {name: self._failure(name) for name in failed}
+
+    def _failure(self, name: str) -> str:
+        if error := self._supervisor.spawn_error(name):
+            return f"supervisord cannot start it: {error}"
+        status = registry.ends(self._lab.state).get(name, "unknown")
+        words = markers.last_life(self._supervisor.tail(name, LIFE))[-2:]
+        return f"ended with status {status}, again and again; " + (
+            f"its last words: {' | '.join(words)}" if words else "it printed nothing"
+        )
 
     def _import_errors(self) -> list[dict[str, Any]]:
         with suppress(LabError, httpx.HTTPError):
@@ -107,7 +115,7 @@ class Look:
 
     def _differs(self, processes: Processes) -> bool:
         try:
-            return bool(plan(processes, procfile.instances(procfile.read(self._lab.settings.project))))
+            return bool(plan(processes, procfile.instances(procfile.of(self._lab.settings, self._environ))))
         except ProcfileError:
             return True
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from airflow_celery_lab.command import NAME, typed
-from airflow_celery_lab.configuration import names, roots, services
+from airflow_celery_lab.configuration import names, roots, services, shell
 from airflow_celery_lab.configuration.services import Service
+from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.errors import ProcfileError
 
-#: What honcho takes for a process (`honcho.environ.PROCFILE_LINE`), and that has a command; honcho drops
-#: any other line silently.
-LINE = re.compile(r"([A-Za-z0-9_-]+):\s*(\S.*)")
+#: What honcho takes for a process (`honcho.environ.PROCFILE_LINE`); honcho drops any other line silently.
+LINE = re.compile(r"([A-Za-z0-9_-]+):\s*(.*)")
 #: The launcher in a line: a checkout's script, or the console script that comes with the package.
 SCRIPT = "./lab"
 LAUNCHERS = ("lab", NAME)
@@ -45,8 +45,20 @@ def default() -> str:
     return (roots.DATA / roots.PROCFILE).read_text(encoding="utf-8").replace(f"{SCRIPT} ", f"{NAME} ")
 
 
-def read(project: Path) -> list[Line]:
+def of(settings: Settings, environ: Mapping[str, str]) -> list[Line]:
+    """Return the lines of a project's Procfile, with the variables of its `.env` and of `environ` in them.
+
+    Raises:
+        ProcfileError: it cannot be read, or a line cannot be used.
+
+    """
+    return read(settings.project, {**environ, **settings.dotenv})
+
+
+def read(project: Path, variables: Mapping[str, str] | None = None) -> list[Line]:
     """Return the lines of the Procfile in `project`, or of the default one where it has none.
+
+    Without `variables` each `$NAME` stays as it is.
 
     Raises:
         ProcfileError: it cannot be read, or a line cannot be used.
@@ -58,7 +70,7 @@ def read(project: Path) -> list[Line]:
     except (OSError, UnicodeDecodeError) as error:
         raise ProcfileError(f"cannot read {path}: {error}; fix the file, or {_advice(project)}.", path=path) from error
     try:
-        lines = parse(text)
+        lines = parse(text, variables)
     except ProcfileError as error:
         raise ProcfileError(f"{error}", path=path, process=error.process) from error
     for line in lines:
@@ -71,8 +83,8 @@ def read(project: Path) -> list[Line]:
     return lines
 
 
-def parse(text: str) -> list[Line]:
-    """Return the processes that `text` names, in its order.
+def parse(text: str, variables: Mapping[str, str] | None = None) -> list[Line]:
+    """Return the processes that `text` names, in its order, each command as honcho and supervisord both run it.
 
     Raises:
         ProcfileError: a line does not parse, a name stands twice, or a command makes no sense.
@@ -88,10 +100,13 @@ def parse(text: str) -> list[Line]:
             raise ProcfileError(
                 f"{where} is not `name: command`, with a name of letters, digits, `_` and `-` from the first column on: {raw.strip()!r}."
             )
-        name, command = match[1], match[2].strip()
+        name = match[1]
         if name in lines:
             raise ProcfileError(f"{where} names {name!r} a second time; give each process a name of its own.", process=name)
         try:
+            command = shell.canonical(match[2])
+            if variables is not None:
+                command = shell.expand(command, variables)
             lines[name] = Line(name, command, service_of(command))
         except ProcfileError as error:
             raise ProcfileError(f"{where} ({name}): {error}", process=name) from error
@@ -154,14 +169,20 @@ def service_of(command: str) -> Service:
         ProcfileError: the command makes no sense.
 
     """
-    try:
-        words = shlex.split(command)
-    except ValueError as error:
-        raise ProcfileError(f"a quote is left open in {command!r}; close it.") from error
+    *before, last = [shlex.split(" ".join(word.text for word in words if not word.operator)) for words in shell.commands(command)]
+    if any(_launched(words) is not None for words in before):
+        raise ProcfileError("the launcher must be in the last command of the line; put what follows it into a script.")
+    launched = _launched(last)
+    # Without the launcher it is a process of the user's own.
+    return services.describe(["sh"] if launched is None else launched)
+
+
+def _launched(words: Sequence[str]) -> list[str] | None:
+    """Return the words after the launcher's `exec`, None where there is no launcher."""
     for position, word in enumerate(words[:-1]):
         if word.rpartition("/")[2] in LAUNCHERS and words[position + 1] == "exec":
-            return services.describe(words[position + 2 :])
-    return services.describe(["sh"])  # A process of the user's own, without the launcher.
+            return list(words[position + 2 :])
+    return None
 
 
 def _advice(project: Path) -> str:

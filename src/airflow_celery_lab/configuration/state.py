@@ -115,7 +115,7 @@ class State(NamedTuple):
 
     @property
     def procfile(self) -> Path:
-        """The default Procfile as this lab runs it, for honcho, where the project has none."""
+        """The Procfile as honcho runs it."""
         return self.home / "Procfile"
 
     @property

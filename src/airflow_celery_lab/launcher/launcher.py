@@ -19,7 +19,7 @@ from airflow_celery_lab.configuration import names, services
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.services import Service
 from airflow_celery_lab.errors import LabError
-from airflow_celery_lab.launcher import guard, process_table, registry
+from airflow_celery_lab.launcher import guard, markers, process_table, registry
 from airflow_celery_lab.launcher.registry import Record, Registration
 
 #: honcho kills 5 s after the first process has ended (`honcho.manager.KILL_WAIT`); all must be over by
@@ -62,10 +62,14 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
     def program(report: Callable[[str], None]) -> None:
         _become(service, command, name, lab, report)
 
+    if supervisor == "supervisord":
+        print(markers.beginning(name), flush=True)
     watched = _watched(supervisor)
     starter = [int(environ[STARTER])] if supervisor == "honcho" and STARTER in environ else []
     try:
         status = guard.run(program, _stop(service, lab, supervisor), [*watched, *starter], observer)
+        if supervisor == "supervisord":
+            print(markers.end(status), flush=True)
         if registration.record.state != "stopping":
             registry.note_end(lab.state, name, status)
         return status

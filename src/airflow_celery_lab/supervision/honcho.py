@@ -78,16 +78,14 @@ def _start_honcho(lab: Lab, arguments: list[str], environ: Mapping[str, str]) ->
     """
     variables = {**environment.of_supervisor(lab, environ), launcher.STARTER: str(os.getpid())}
     # honcho's own reading of .env would be stronger than the environment; the launcher reads it instead.
-    command = [sys.executable, "-m", "honcho", "-e", os.devnull, "-f", str(_procfile(lab)), "start", *arguments]
+    command = [sys.executable, "-m", "honcho", "-e", os.devnull, "-f", str(_procfile(lab, environ)), "start", *arguments]
     return subprocess.Popen(command, cwd=lab.settings.project, env=variables, stdin=subprocess.DEVNULL, start_new_session=True)
 
 
-def _procfile(lab: Lab) -> Path:
-    """Return the Procfile for honcho: the project's, or the default one, written into the state."""
-    own = procfile.path_in(lab.settings.project)
-    if own.exists():
-        return own
-    lab.state.procfile.write_text(procfile.default(), encoding="utf-8")
+def _procfile(lab: Lab, environ: Mapping[str, str]) -> Path:
+    """Write the Procfile for honcho: the project's or the default one, with the variables of `.env` in its lines."""
+    lines = procfile.of(lab.settings, environ)
+    lab.state.procfile.write_text("".join(f"{line.name}: {line.command}\n" for line in lines), encoding="utf-8")
     return lab.state.procfile
 
 

@@ -117,8 +117,20 @@ class Supervisor:
             NotRunningError: supervisord does not run.
 
         """
+        return int(self._info(name).get("pid", 0))
+
+    def spawn_error(self, name: str) -> str:
+        """Return why supervisord could not start a process at all, "" when it could.
+
+        Raises:
+            NotRunningError: supervisord does not run.
+
+        """
+        return str(self._info(name).get("spawnerr", ""))
+
+    def _info(self, name: str) -> dict[str, Any]:
         infos: list[dict[str, Any]] = self._call("getAllProcessInfo")
-        return next((int(info["pid"]) for info in infos if info["name"] == name), 0)
+        return next((info for info in infos if info["name"] == name), {})
 
     def launch(self, names: Iterable[str]) -> None:
         """Start those of `names` that do not run."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from honcho.environ import ProcessParams
 from honcho.export.supervisord import Export
 
-from airflow_celery_lab.configuration import roots
+from airflow_celery_lab.configuration import roots, shell
 from airflow_celery_lab.configuration.procfile import Processes
 from airflow_celery_lab.configuration.state import State
 
@@ -42,13 +42,13 @@ def parse(text: str) -> Processes:
     parser = configparser.RawConfigParser()
     parser.read_string(text)
     commands = {section.removeprefix(PREFIX): parser[section]["command"] for section in parser.sections() if section.startswith(PREFIX)}
-    return {name: shlex.split(command.replace("%%", "%"))[-1].removeprefix("exec ") for name, command in commands.items()}
+    return {name: shell.canonical(shlex.split(command.replace("%%", "%"))[-1]) for name, command in commands.items()}
 
 
 def _render(processes: Processes, home: str) -> str:
-    """Do what `honcho export` does, for instances that have their names already."""
-    named = [ProcessParams(f"{name}.1", command, quiet=False, env={}) for name, command in processes.items()]
-    context = {"app": "supervisord", "log": home, "processes": named}
+    """Do what `honcho export` does, for instances that have their names already, and for all lines that a shell takes."""
+    named = [ProcessParams(f"{name}.1", shell.executable(command), quiet=False, env={}) for name, command in processes.items()]
+    context = {"app": "supervisord", "log": home, "processes": named, "executable": True}
     return str(Export(str(TEMPLATES)).render(named, context)[0].content)
 
 

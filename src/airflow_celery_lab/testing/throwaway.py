@@ -86,7 +86,7 @@ class ThrowawayLab:
             )
         if not wait:
             return 0.0
-        expected = procfile.services_of(procfile.instances(procfile.read(self.project), dict(_counts(arguments))))
+        expected = procfile.services_of(procfile.instances(self.cluster.lines(), dict(_counts(arguments))))
         starting = self.process
 
         def give_up(reason: str) -> None:
