@@ -22,8 +22,12 @@ from airflow_celery_lab.testing import ThrowawayLab, throwaway_lab
 from airflow_celery_lab.testing.checkouts import copy_checkout
 from airflow_celery_lab.wait import wait_until
 
-#: As people write it: JSON without quotes around it.
-SHOP = 'AIRFLOW_CONN_SHOP={{"conn_type": "http", "host": "{host}"}}\n'
+#: As people write it: JSON without quotes around it; a second executor; a web interface behind somebody's proxy.
+SHOP = """
+AIRFLOW_CONN_SHOP={{"conn_type": "http", "host": "{host}"}}
+AIRFLOW__CORE__EXECUTOR=CeleryExecutor,LocalExecutor
+AIRFLOW__API__BASE_URL=http://proxy.test/team/airflow
+"""
 EXTRA = "worker-extra: ./lab exec airflow celery worker --queues extra --concurrency 1\n"
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import socket
 import stat
 import subprocess
@@ -57,9 +58,9 @@ def test_a_dag_folder_that_is_not_there_is_told(sandbox: Sandbox) -> None:
 
 
 def test_a_line_of_dotenv_that_makes_no_sense_is_told_with_its_number(sandbox: Sandbox) -> None:
-    (sandbox.project / ".env").write_text("# mine\nexport LAB_PORT_OFFSET=1\n")
+    (sandbox.project / ".env").write_text("# mine\nexport LAB_PORT_OFFSET\n")
 
-    assert sentence(sandbox.run("exec", "true"), 10).startswith(".env line 2 is not NAME=value: 'export LAB_PORT_OFFSET=1'; write it")
+    assert sentence(sandbox.run("exec", "true"), 10).startswith(".env line 2 is not NAME=value: 'export LAB_PORT_OFFSET'; write a")
 
 
 def test_a_mistyped_setting_is_told_with_the_one_that_was_meant(sandbox: Sandbox) -> None:
@@ -121,7 +122,7 @@ def test_the_status_of_a_stopped_lab_is_data_of_a_fixed_form(sandbox: Sandbox) -
 
 
 def test_the_status_of_a_lab_that_is_not_ready_tells_so(sandbox: Sandbox) -> None:
-    (sandbox.project / "Procfile").write_text(f"one: ./lab exec {' '.join(LIVE)}\ntwo: ./lab exec {' '.join(LIVE)}\n")
+    (sandbox.project / "Procfile").write_text(f"one: ./lab exec {shlex.join(LIVE)}\ntwo: ./lab exec {shlex.join(LIVE)}\n")
     launcher = sandbox.start("one", *LIVE)
     launcher.until("ready")
 

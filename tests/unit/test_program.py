@@ -33,7 +33,13 @@ def test_other_programs_run_as_they_are_written(command: str) -> None:
     assert own_options(command) == []
 
 
-@pytest.mark.parametrize("name", ["-H mine", "--celery-hostname mine", "--celery-hostname=mine"])
+def test_a_worker_may_be_called_as_a_word_of_its_command() -> None:
+    words = ["airflow", "celery", "worker"]
+
+    assert program._own_options(services.describe(words), words, "worker") == ["--celery-hostname", "worker", "--skip-serve-logs"]
+
+
+@pytest.mark.parametrize("name", ["-H mine", "-Hmine", "--celery-hostname mine", "--celery-hostname=mine"])
 def test_a_name_that_the_user_gave_is_kept(name: str) -> None:
     assert own_options(f"airflow celery worker {name}") == ["--skip-serve-logs"]
 

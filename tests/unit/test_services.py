@@ -49,8 +49,8 @@ def test_postgres_and_redis_outlive_those_that_need_them() -> None:
     assert [command for command in commands if services.describe(command.split()).stops_last] == ["postgres", "redis"]
 
 
-def test_a_worker_line_without_queues_listens_on_default() -> None:
-    assert services.describe(["airflow", "celery", "worker"]).queues == ("default",)
+def test_a_worker_line_without_queues_leaves_them_to_airflow() -> None:
+    assert services.describe(["airflow", "celery", "worker"]).queues == ()
 
 
 def test_a_worker_line_without_concurrency_has_the_pool_of_the_configuration() -> None:
@@ -68,10 +68,10 @@ def test_a_worker_line_without_concurrency_has_the_pool_of_the_configuration() -
         ("-qa,b", ("a", "b"), 4),
         ("--queues a", ("a",), 4),
         ("--queues=a,b", ("a", "b"), 4),
-        ("-c 3", ("default",), 3),
-        ("-c3", ("default",), 3),
-        ("--concurrency 12", ("default",), 12),
-        ("--concurrency=12", ("default",), 12),
+        ("-c 3", (), 3),
+        ("-c3", (), 3),
+        ("--concurrency 12", (), 12),
+        ("--concurrency=12", (), 12),
         ("--concurrency 2 --queues high_cpu", ("high_cpu",), 2),
         ("-q a -q b", ("b",), 4),
         ("--verbose -q a --without-gossip -c 1", ("a",), 1),

@@ -14,7 +14,7 @@ from airflow_celery_lab.cli.app import Names, app, last_words, progress, say
 from airflow_celery_lab.cluster import preflight
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import procfile
+from airflow_celery_lab.configuration import environment, procfile
 from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.procfile import Processes
 
@@ -36,7 +36,7 @@ def up(
         if detach:
             _up_in_the_background(cluster, counts)
             return
-        preflight.check(cluster.settings, procfile.services_of(target))
+        preflight.check(cluster.settings, procfile.services_of(target), os.environ)
     arguments = ["-c", ",".join(f"{name}={number}" for name, number in counts.items())] if counts else []
     os.execv(sys.executable, [sys.executable, "-m", "airflow_celery_lab", "foreground", *arguments])
 
@@ -143,7 +143,7 @@ def _welcome(cluster: Cluster, seconds: float | None) -> str:
     return "\n".join(
         [
             f"lab: ready{took}: {len(cluster.records)} processes",
-            f"lab:   Airflow   {config.url('webserver')}   user {ADMIN}, password: {me} password",
+            f"lab:   Airflow   {environment.web_url(cluster.lab)}   user {ADMIN}, password: {me} password",
             f"lab:   Flower    {config.url('flower')}   the same user and password",
             f"lab:   next      {me} run {dag}      {me} status      {end} stops all",
         ]

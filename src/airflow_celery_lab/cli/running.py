@@ -16,7 +16,7 @@ from airflow_celery_lab.cli import tables
 from airflow_celery_lab.cli.app import PASS_ON, Json, app, print_json
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.runs import Run
-from airflow_celery_lab.configuration import roots
+from airflow_celery_lab.configuration import environment, roots
 from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.errors import FAILED, INTERRUPTED, MissingProgramError, ProjectError
 
@@ -38,7 +38,7 @@ def run(
         try:
             result = _follow(cluster, dag, run_id, quiet=as_json)
         except KeyboardInterrupt:
-            print(f"lab: the run {run_id} goes on; see {cluster.settings.url('webserver')}/dags/{dag}/runs/{run_id}", file=sys.stderr)
+            print(f"lab: the run {run_id} goes on; see {environment.web_url(cluster.lab)}/dags/{dag}/runs/{run_id}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
         print_json(result.as_json()) if as_json else tables.console.print(tables.run(result))
         raise typer.Exit(0 if result.succeeded else FAILED)
@@ -112,7 +112,7 @@ def _test_on(release: str, arguments: list[str]) -> NoReturn:
 def _follow(cluster: Cluster, dag: str, run_id: str, *, quiet: bool) -> Run:
     if quiet:
         return cluster.follow(dag, run_id, lambda _: None)
-    tables.console.print(f"{dag} {run_id}: {cluster.settings.url('webserver')}/dags/{dag}/runs/{run_id}", markup=False)
+    tables.console.print(f"{dag} {run_id}: {environment.web_url(cluster.lab)}/dags/{dag}/runs/{run_id}", markup=False)
     if not tables.console.is_terminal:
         return cluster.follow(dag, run_id, lambda _: None)
     with Live(console=tables.console, transient=True) as live:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import sys
@@ -11,9 +10,6 @@ from dataclasses import dataclass
 
 from airflow_celery_lab.cluster import preflight
 from airflow_celery_lab.configuration import credentials, procfile, settings
-from airflow_celery_lab.configuration.credentials import Credentials
-from airflow_celery_lab.configuration.environment import wiring
-from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.settings import SETTINGS, Settings
 from airflow_celery_lab.errors import LabError, MissingProgramError
 from airflow_celery_lab.launcher import registry
@@ -47,7 +43,7 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
     findings.append(Finding("project", OK, str(config.project)))
     findings += [_try("Procfile", lambda: _procfile(config, environ)), _try("state folder", lambda: _state(config))]
     findings += [_try("Postgres", lambda: _postgres(config)), _try("Redis", lambda: str(executables.redis_program(config)))]
-    findings += [_memory(), *_ambient(environ), *_start(config, environ)]
+    findings += [_memory(), *_start(config, environ)]
     return findings
 
 
@@ -90,15 +86,6 @@ def _memory() -> Finding:
     )
 
 
-def _ambient(environ: Mapping[str, str]) -> list[Finding]:
-    """Name the variables of the user's shell that the lab replaces, which a user may wonder about."""
-    nobody = Lab(settings.load(environ), Credentials(*("x" * len(Credentials._fields))))
-    replaced = sorted(name for name in wiring(nobody) if name in environ and os.environ.get("LAB_NAME") is None)
-    if not replaced:
-        return []
-    return [Finding("environment", OK, f"{', '.join(replaced)} of your shell do not count in the lab, which sets its own")]
-
-
 def _start(config: Settings, environ: Mapping[str, str]) -> list[Finding]:
     running = registry.running(config.state)
     if running:
@@ -109,7 +96,7 @@ def _start(config: Settings, environ: Mapping[str, str]) -> list[Finding]:
         return []  # Reported above.
     found = [
         Finding("start", BAD, str(problem))
-        for problem in preflight.problems(config, expected)
+        for problem in preflight.problems(config, expected, environ)
         if not isinstance(problem, MissingProgramError)
     ]
     return found or [Finding("start", OK, f"nothing is in the way; ports {', '.join(map(str, config.ports))} are free")]

@@ -135,7 +135,7 @@ def _unproven(name: str, service: Service, record: Record, services: Mapping[str
     if service.kind in COMPONENTS:
         return _component(service.kind, record, evidence)
     if service.kind == "worker":
-        return _worker(name, service, evidence.workers)
+        return _worker(name, record.queues or service.queues, evidence.workers)
     if service.kind == "flower":
         if isinstance(evidence.flower, str):
             return evidence.flower
@@ -158,11 +158,11 @@ def _component(kind: str, record: Record, evidence: Evidence) -> str | None:
     return None
 
 
-def _worker(name: str, service: Service, workers: Sequence[Worker]) -> str | None:
+def _worker(name: str, queues: Sequence[str], workers: Sequence[Worker]) -> str | None:
     worker = next((worker for worker in workers if worker.name == name), None)
     if worker is None:
         return "does not answer a Celery ping yet"
-    missing = sorted(set(service.queues) - set(worker.queues))
+    missing = sorted(set(queues) - set(worker.queues))
     return f"does not listen on {', '.join(missing)}" if missing else None
 
 

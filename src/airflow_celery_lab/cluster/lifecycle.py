@@ -37,7 +37,7 @@ class Lifecycle(Readiness):
         if states := self.supervisor.states():
             self.supervisor.launch(name for name, state in states.items() if state in ENDED)
         else:
-            preflight.check(self.settings, procfile.services_of(target))
+            preflight.check(self.settings, procfile.services_of(target), self._environ)
             logger.info("starting %d processes in %s", len(target), self.settings.home)
             self.supervisor.start(target, self._environ)
         self.wait_for(list(self.supervisor.processes), on_wait)

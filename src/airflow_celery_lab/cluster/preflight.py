@@ -9,6 +9,7 @@ from contextlib import suppress
 import psutil
 
 from airflow_celery_lab.command import typed
+from airflow_celery_lab.configuration import environment
 from airflow_celery_lab.configuration.services import Service
 from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.errors import AlreadyRunningError, LabError, PortTakenError, SettingsError, StateFolderError
@@ -21,18 +22,18 @@ PORTS = {"postgres": "postgres", "redis": "redis", "api-server": "webserver", "f
 SPACE = 300_000_000
 
 
-def check(settings: Settings, expected: Mapping[str, Service]) -> None:
+def check(settings: Settings, expected: Mapping[str, Service], environ: Mapping[str, str]) -> None:
     """Do nothing when the lab can be started.
 
     Raises:
         LabError: the first thing that stands in its way.
 
     """
-    for problem in problems(settings, expected):
+    for problem in problems(settings, expected, environ):
         raise problem
 
 
-def problems(settings: Settings, expected: Mapping[str, Service]) -> Iterable[LabError]:
+def problems(settings: Settings, expected: Mapping[str, Service], environ: Mapping[str, str]) -> Iterable[LabError]:
     """Yield everything that stands in the way of a start."""
     if running := registry.running(settings.state):
         yield AlreadyRunningError(
@@ -40,6 +41,7 @@ def problems(settings: Settings, expected: Mapping[str, Service]) -> Iterable[La
             path=settings.home,
         )
         return
+    yield from environment.conflicts(settings, environ)
     if not settings.dags.is_dir():
         yield SettingsError(
             f"the DAG folder {settings.dags} does not exist; create it, or set LAB_DAGS to another one.",

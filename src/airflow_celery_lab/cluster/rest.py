@@ -6,10 +6,12 @@ import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 from airflow_celery_lab.command import typed
+from airflow_celery_lab.configuration import environment
 from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.errors import AirflowError, NotRunningError, UnknownDagError
@@ -26,7 +28,9 @@ class AirflowApi:
     """A client that logs in when it has to."""
 
     def __init__(self, lab: Lab) -> None:
-        self._http = httpx.Client(base_url=lab.settings.url("webserver"), timeout=TIMEOUT, trust_env=False)
+        # Below the path of `[api] base_url`, as behind a proxy; not at its host, which may be a proxy's.
+        path = urlsplit(environment.web_url(lab)).path
+        self._http = httpx.Client(base_url=lab.settings.url("webserver") + path, timeout=TIMEOUT, trust_env=False)
         self._password = lab.credentials.admin_password
 
     def health(self) -> dict[str, Any]:

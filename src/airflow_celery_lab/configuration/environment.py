@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from airflow_celery_lab.configuration import names, roots
-from airflow_celery_lab.configuration.credentials import ADMIN
+from airflow_celery_lab.configuration import names, overrides, roots
+from airflow_celery_lab.configuration.credentials import ADMIN, Credentials
 from airflow_celery_lab.configuration.lab import Lab
+from airflow_celery_lab.configuration.settings import Settings
+from airflow_celery_lab.errors import SettingsError
 
 #: Programs differ in which one they read.
 PROXY_EXCEPTIONS = ("NO_PROXY", "no_proxy")
@@ -19,19 +21,40 @@ DATABASE = "airflow"
 
 
 def of_process(lab: Lab, name: str | None, base: Mapping[str, str]) -> dict[str, str]:
-    """Return `base`, the user's `.env` and the lab's wiring, each stronger than the one before.
+    """Return `base`, the user's `.env` and the lab's wiring, each stronger than the one before, but for what users may change.
 
     With the lab's own settings (LAB_...) `base` is stronger than `.env`: airflow_celery_lab.configuration.settings
     reads both, so they are not in the answer.
     """
+    user = overrides.given(base, lab.settings.dotenv)
     dotenv = {variable: value for variable, value in lab.settings.dotenv.items() if not variable.startswith("LAB_")}
-    variables = {**of_supervisor(lab, base), **dotenv, **wiring(lab)}
+    variables = {**of_supervisor(lab, base), **dotenv, **overrides.merged(wiring(lab), user)}
     variables |= _without_proxy(variables, lab.settings.client_host)
     # What a process prints would otherwise lie in its buffer.
     variables["PYTHONUNBUFFERED"] = "1"
     if name:
         variables[names.VARIABLE] = name
     return variables
+
+
+def conflicts(settings: Settings, base: Mapping[str, str]) -> Iterator[SettingsError]:
+    """Yield a sentence for each key that a user has set in `base` or `.env` and that the lab must set itself."""
+    # Values are compared, and no user's secret is this one.
+    nobody = Lab(settings, Credentials(*("x" * len(Credentials._fields))))
+    try:
+        yield from overrides.conflicts(wiring(nobody), overrides.given(base, settings.dotenv))
+    except SettingsError as error:  # The user's configuration file cannot be read.
+        yield error
+
+
+def default_queue(lab: Lab, base: Mapping[str, str]) -> str:
+    """Return the queue of a worker that names none (`[operators] default_queue`)."""
+    return of_process(lab, None, base).get("AIRFLOW__OPERATORS__DEFAULT_QUEUE") or "default"
+
+
+def web_url(lab: Lab) -> str:
+    """Return Airflow's address for a browser, without a trailing slash (`[api] base_url`)."""
+    return overrides.merged(wiring(lab), overrides.given({}, lab.settings.dotenv))[overrides.BASE_URL].rstrip("/")
 
 
 def of_supervisor(lab: Lab, base: Mapping[str, str]) -> dict[str, str]:
@@ -62,7 +85,7 @@ def _without_proxy(variables: Mapping[str, str], host: str) -> dict[str, str]:
 
 
 def wiring(lab: Lab) -> dict[str, str]:
-    """Return what holds the lab's processes together; no part of it may be overridden alone."""
+    """Return what holds the lab's processes together; what of it a user may change, `overrides` says."""
     settings, credentials, state = lab.settings, lab.credentials, lab.state
     host = f"[{settings.client_host}]" if ":" in settings.client_host else settings.client_host
     database = f"postgresql+psycopg2://{DATABASE}:{credentials.postgres_password}@{host}:{settings.ports.postgres}/{DATABASE}"
@@ -72,11 +95,9 @@ def wiring(lab: Lab) -> dict[str, str]:
         "AIRFLOW_HOME": str(state.airflow),
         "AIRFLOW_CONFIG": str(roots.DATA / "config" / "airflow.cfg"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(settings.dags),
-        "AIRFLOW__CORE__EXECUTOR": "airflow_celery_lab.inside_airflow.executor.LabCeleryExecutor"
-        if settings.listener_timeout
-        else "CeleryExecutor",
+        overrides.EXECUTOR: overrides.LAB_EXECUTOR if settings.listener_timeout else overrides.CELERY_EXECUTOR,
         "AIRFLOW__CORE__FERNET_KEY": credentials.fernet_key,
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{web}/execution/",
+        overrides.TASKS_URL: f"{web}/execution/",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(state.passwords),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
@@ -84,7 +105,7 @@ def wiring(lab: Lab) -> dict[str, str]:
         "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{database}",
         "AIRFLOW__API__HOST": settings.bind,
         "AIRFLOW__API__PORT": str(settings.ports.webserver),
-        "AIRFLOW__API__BASE_URL": web,
+        overrides.BASE_URL: web,
         "AIRFLOW__API__LOG_CONFIG": str(roots.DATA / "config" / "uvicorn.yaml"),
         "AIRFLOW__API__SECRET_KEY": credentials.api_secret_key,
         "AIRFLOW__API_AUTH__JWT_SECRET": credentials.jwt_secret,

@@ -10,9 +10,7 @@ from typing import NamedTuple
 from airflow_celery_lab.command import typed
 from airflow_celery_lab.errors import ProcfileError
 
-#: Airflow's own defaults for a worker line that names neither (`[operators] default_queue`,
-#: `[celery] worker_concurrency` in config/airflow.cfg).
-DEFAULT_QUEUES = ("default",)
+#: For a worker line that does not name it (`[celery] worker_concurrency` in config/airflow.cfg).
 DEFAULT_CONCURRENCY = 4
 
 #: Components that Airflow's health endpoint reports, by the `airflow` subcommand that runs them.
@@ -35,7 +33,7 @@ class Service(NamedTuple):
     needs: frozenset[str]  #: of "postgres", "redis", "schema"
     stop_signal: signal.Signals
     stops_last: bool  #: others need it while they stop
-    queues: tuple[str, ...]
+    queues: tuple[str, ...]  #: that a worker's line names; without any it is Airflow's default queue
     concurrency: int  #: pool slots of a worker, else 0
 
 
@@ -81,7 +79,7 @@ def _service(
 
 
 def _worker_options(words: Sequence[str]) -> tuple[tuple[str, ...], int]:
-    queues: tuple[str, ...] = DEFAULT_QUEUES
+    queues: tuple[str, ...] = ()
     concurrency = DEFAULT_CONCURRENCY
     pending = list(words)
     while pending:

@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow.configuration import conf
 from airflow.executors.workloads import ExecuteTask
 from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.providers.celery.executors.celery_executor import CeleryExecutor
@@ -22,7 +23,7 @@ from celery import states
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from airflow_celery_lab.configuration import services, settings
+from airflow_celery_lab.configuration import settings
 from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.inside_airflow.listeners import Unheard
 from airflow_celery_lab.launcher import registry
@@ -57,7 +58,7 @@ class LabCeleryExecutor(CeleryExecutor):
     def _process_workloads(self, workload_items: Sequence[workloads.All]) -> None:
         for workload in workload_items:
             if isinstance(workload, ExecuteTask):
-                log = self._settings.state.task_logs / workload.log_path if workload.log_path else None
+                log = Path(conf.get("logging", "base_log_folder")) / workload.log_path if workload.log_path else None
                 self._sent[workload.ti.key] = _Sent(workload.ti.queue, log)
         super()._process_workloads(workload_items)
 
@@ -127,8 +128,7 @@ def _served(config: Settings) -> set[str]:
 
     One that is paused, finishes its tasks or reconnects will take what waits, or its successor will.
     """
-    found = [services.describe(record.command) for record in registry.running(config.state).values()]
-    return {queue for service in found for queue in service.queues}
+    return {queue for record in registry.running(config.state).values() for queue in record.queues}
 
 
 def _append(log: Path, reason: str) -> None:

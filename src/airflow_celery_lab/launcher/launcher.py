@@ -43,7 +43,8 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
     supervisor = _supervisor(environ)
     name = names.process_name(environ) or service.kind
     lab = labs.load(environ)
-    record = Record(name, os.getpid(), 0, list(command), supervisor, "waiting", "", time.time(), lab.settings.dotenv_print)
+    queues = _queues(service, lab, environ)
+    record = Record(name, os.getpid(), 0, list(command), supervisor, "waiting", "", time.time(), queues, lab.settings.dotenv_print)
     registration = Registration(lab.state, record)
 
     if STARTER in environ and lab.state.stopping.exists():
@@ -78,6 +79,14 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
         _end_orphaned_reader(supervisor, watched)
 
 
+def _queues(service: Service, lab: Lab, environ: Mapping[str, str]) -> tuple[str, ...]:
+    if service.kind != "worker" or service.queues:
+        return service.queues
+    from airflow_celery_lab.configuration import environment  # As below.
+
+    return (environment.default_queue(lab, environ),)
+
+
 def _become(
     service: Service,
     command: Sequence[str],
@@ -100,6 +109,8 @@ def _become(
             told = reason
 
     try:
+        for problem in environment.conflicts(lab.settings, os.environ):
+            raise problem
         variables = environment.of_process(lab, name, os.environ)
         arguments = program.prepare(service, command, name, lab, variables, on_wait)
         os.execvpe(arguments[0], arguments, variables)

@@ -61,17 +61,14 @@ def _wait_for_needs(service: Service, lab: Lab, variables: dict[str, str], on_wa
 
 def _own_options(service: Service, command: Sequence[str], name: str) -> list[str]:
     """Return the options that give a process its identity and keep it off a port it does not need."""
-    options: dict[str, list[str]] = {
-        # One log server a machine is all that there is port for, and it listens on all interfaces.
-        # The logs lie on the api-server's own disk (airflow_celery_lab.inside_airflow.task_logs).
-        "worker": ["--celery-hostname", name, "--skip-serve-logs"],
-        "triggerer": ["--skip-serve-logs"],
+    # One log server a machine is all that there is port for, and it listens on all interfaces.
+    # The logs lie on the api-server's own disk (airflow_celery_lab.inside_airflow.task_logs).
+    options: dict[str, list[tuple[str, ...]]] = {
+        "worker": [("--celery-hostname", name), ("--skip-serve-logs",)],
+        "triggerer": [("--skip-serve-logs",)],
     }
-    given = {word.partition("=")[0] for word in command} | ({"--celery-hostname"} if "-H" in command else set())
-    wanted = options.get(service.kind, [])
-    if "--celery-hostname" in given:
-        wanted = [word for word in wanted if word not in ("--celery-hostname", name)]
-    return [word for word in wanted if word not in given]
+    given = {"--celery-hostname" if word.startswith("-H") else word.partition("=")[0] for word in command if word.startswith("-")}
+    return [word for option in options.get(service.kind, []) if option[0] not in given for word in option]
 
 
 def _python_program(command: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -32,6 +33,7 @@ class Record(NamedTuple):
     state: str  #: waiting, running or stopping
     reason: str  #: what it waits for, or ""
     since: float  #: when it entered this state, in seconds since the epoch
+    queues: Sequence[str] = ()  #: of a worker, Airflow's default one included
     dotenv: int = 0  #: what `.env` said when it was started (Settings.dotenv_print)
 
 

@@ -34,6 +34,8 @@ SOCKET_PATH = 90
 TAIL = 20_000
 #: States of a process that lives.
 ALIVE = ("RUNNING", "STARTING", "STOPPING")
+#: supervisord's word for what was started, and ended soon.
+ENDED = "Exited too quickly"
 #: Seconds beyond LAB_STOP_TIMEOUT in which the launcher of a process kills what does not end.
 MARGIN = 30
 
@@ -126,7 +128,8 @@ class Supervisor:
             NotRunningError: supervisord does not run.
 
         """
-        return str(self._info(name).get("spawnerr", ""))
+        error = str(self._info(name).get("spawnerr", ""))
+        return "" if error.startswith(ENDED) else error
 
     def _info(self, name: str) -> dict[str, Any]:
         infos: list[dict[str, Any]] = self._call("getAllProcessInfo")

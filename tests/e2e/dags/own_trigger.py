@@ -1,4 +1,4 @@
-"""A task that waits with a trigger of the user's own; and what of `.env` arrives in it."""
+"""A task that waits with a trigger of the user's own, on the executor that it names; and what of `.env` arrives in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Wait(BaseOperator):
 @dag(schedule=None)
 def own_trigger() -> None:
     """Wait once."""
-    Wait(task_id="wait")
+    Wait(task_id="wait", executor="CeleryExecutor")
 
 
 own_trigger()
