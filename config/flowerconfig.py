@@ -1,5 +1,14 @@
 """Flower's configuration. Address, port, password and the history's file come from the lab's environment."""
 
+from logging import ERROR, getLogger
+
+from flower.urls import handlers
+from flower.views.monitor import Metrics
+from tornado.web import authenticated
+
+# At its start Flower asks workers that are not there yet, and calls that a failure; `status` says what really fails.
+getLogger("flower.inspector").setLevel(ERROR)
+
 # Keeps the history of tasks over a restart; a crash loses at most these milliseconds of it.
 persistent = True
 state_save_interval = 5_000
@@ -19,3 +28,16 @@ def format_task(task):
         task.args = f"run {details}"
         task.kwargs = ""
     return task
+
+
+class LockedMetrics(Metrics):
+    """Flower shows its metrics to everybody, also where all else wants the password."""
+
+    @authenticated
+    async def get(self):
+        """Answer as Flower does."""
+        await super().get()
+
+
+# In place: Flower has the list already.
+handlers[:] = [(r"/metrics", LockedMetrics) if handler == (r"/metrics", Metrics) else handler for handler in handlers]

@@ -190,6 +190,22 @@ class TestFlower:
         assert "fan_out.work[0]" in tasks
         assert "token" not in tasks
 
+    def test_flower_knows_all_queues_as_soon_as_the_lab_is_ready(self, lab_cluster: Cluster) -> None:
+        address = f"{lab_cluster.settings.url('flower')}/api/queues/length"
+        answer = httpx.get(address, auth=(ADMIN, lab_cluster.credentials.admin_password), timeout=10).raise_for_status()
+
+        assert {"default", "high_cpu"} <= {queue["name"] for queue in answer.json()["active_queues"]}
+
+
+def test_what_a_lab_in_the_foreground_cannot_do_is_refused_with_what_can(lab: ThrowawayLab) -> None:
+    for command in (["kill", "worker-default"], ["logs"], ["logs", "scheduler"], ["scale", "worker-default=2"], ["apply"], ["down"]):
+        done = lab.command(*command, check=False)
+
+        assert (done.returncode, done.stdout) == (22, ""), command
+        assert "foreground" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert lab.cluster.status(details=False).ready
+
 
 def flower_workers(cluster: Cluster) -> dict[str, list[str]]:
     """Return the queues of each worker that Flower shows as it asks them now."""
@@ -278,6 +294,9 @@ class TestSecurity:
         assert "authentication failed" in (probes.postgres(wrong) or "")
         assert httpx.get(f"{settings.url('flower')}/api/workers").status_code == 401
         assert httpx.get(f"{settings.url('flower')}/").status_code == 401
+        assert httpx.get(f"{settings.url('flower')}/metrics").status_code == 401
+        metrics = httpx.get(f"{settings.url('flower')}/metrics", auth=(ADMIN, lab_cluster.credentials.admin_password))
+        assert "flower_worker_online" in metrics.text
         assert httpx.get(f"{settings.url('webserver')}/api/v2/dags").status_code == 401
         assert httpx.post(f"{settings.url('webserver')}/auth/token", json={"username": ADMIN, "password": "wrong"}).status_code == 401
 

@@ -194,6 +194,19 @@ def test_a_paused_process_is_shown_as_such_and_goes_on_when_resumed(background: 
     wait_until(lambda: None if background.cluster.status(details=False).ready else "not ready", 20, "the lab")
 
 
+def test_a_server_that_hangs_does_not_hang_status_which_names_it(background: ThrowawayLab) -> None:
+    for name in ("redis", "postgres", "webserver"):
+        background.command("pause", name)
+        try:
+            status = json.loads(background.command("status", "--json", check=False, timeout=30).stdout)
+        finally:
+            background.command("resume", name)
+
+        assert {process["name"]: process["state"] for process in status["processes"]}[name] == "paused"
+        assert not status["ready"]
+    background.cluster.wait_until_ready(60)
+
+
 def test_a_fault_for_a_process_of_another_lab_is_refused(background: ThrowawayLab) -> None:
     for command in ("kill", "pause", "resume"):
         done = background.command(command, "worker-of-another-lab", check=False)

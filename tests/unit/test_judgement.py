@@ -185,15 +185,29 @@ def test_tasks_on_a_queue_without_listener_are_warned_of(queues: Sequence[Queue]
     assert now.ready
 
 
+FRAME = (
+    'Traceback (most recent call last):\n  File "<frozen importlib>", line 241, in call\n  File "/dags/a.py", line 3, in <module>\n    x\n'
+)
+
+
 @pytest.mark.parametrize(
     ("trace", "reason"),
-    [("Traceback:\n  line 1\nNameError: name 'x' is not defined\n", "NameError: name 'x' is not defined"), ("", "no reason given")],
+    [
+        ("", "no reason given"),
+        ("\n", "no reason given"),
+        (f"{FRAME}NameError: name 'x' is not defined\n", "NameError: name 'x' is not defined (line 3)"),
+        (f"{FRAME}ValueError: the first line\nof a long message\nhttps://docs.test/why\n", "ValueError: the first line (line 3)"),
+        (
+            f"{FRAME}airflow.exceptions.AirflowTaskTimeout: DagBag import timeout.\nPlease see:\n* https://x.test, PID: 5\n",
+            "airflow.exceptions.AirflowTaskTimeout: DagBag import timeout. (line 3)",
+        ),
+        ("AirflowDagDuplicatedIdException: two\nmore", "AirflowDagDuplicatedIdException: two"),
+    ],
 )
-def test_a_dag_file_that_cannot_be_read_is_warned_of_with_its_last_line(trace: str, reason: str) -> None:
-    now = status.judge(EXPECTED, replace(ALL_WELL, import_errors=[{"filename": "broken.py", "stack_trace": trace}]))
+def test_a_dag_file_that_cannot_be_read_is_warned_of_with_its_exception_and_the_line(trace: str, reason: str) -> None:
+    broken = replace(ALL_WELL, import_errors=[{"filename": "dags/broken.py", "stack_trace": trace}])
 
-    assert now.warnings == [f"the DAG file broken.py cannot be read: {reason}"]
-    assert now.ready
+    assert status.judge(EXPECTED, broken).warnings == [f"the DAG file dags/broken.py cannot be read: {reason}"]
 
 
 def test_the_json_of_a_status_names_its_fields() -> None:

@@ -36,6 +36,10 @@ def test_a_process_outside_of_both_has_no_name() -> None:
     assert names.process_name({"HOSTNAME": "box"}) is None
 
 
+def test_names_are_sorted_as_people_count() -> None:
+    assert sorted(["w-10", "w-2", "w", "a-3", "w-1-b"], key=names.in_order) == ["a-3", "w", "w-1-b", "w-2", "w-10"]
+
+
 def test_a_worker_and_its_celery_node_find_each_other() -> None:
     assert names.node_name("worker-high-cpu") == "celery@worker-high-cpu"
     assert names.worker_name(names.node_name("worker-high-cpu")) == "worker-high-cpu"

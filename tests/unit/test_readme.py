@@ -15,7 +15,9 @@ REFERENCE = (CHECKOUT / "docs" / "settings.md").read_text(encoding="utf-8")
 
 def commands() -> set[str]:
     assert main.GROUPS  # Importing it has registered them.
-    return {command.name or (command.callback.__name__ if command.callback else "") for command in app.registered_commands}
+    return {
+        command.name or (command.callback.__name__ if command.callback else "") for command in app.registered_commands if not command.hidden
+    }
 
 
 def statuses() -> dict[int, type[errors.LabError]]:

@@ -6,15 +6,29 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.errors import NotReadyError
 
+
+class Commands(typer.core.TyperGroup):
+    """Shows the first sentence of each command's help as a whole, in as many lines as it takes."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, (command.help or "").split("\n\n")[0]) for name, command in found if command and not command.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
 app = typer.Typer(
     name="lab",
+    cls=Commands,
     help="A whole Airflow CeleryExecutor cluster on one machine, without a container per service.",
     no_args_is_help=True,
     add_completion=False,

@@ -11,7 +11,7 @@ from airflow_celery_lab.cli import tables
 from airflow_celery_lab.cli.app import Json, Name, app, print_json, say
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.errors import FAILED
+from airflow_celery_lab.errors import FAILED, ModeError
 from airflow_celery_lab.experiments import trials
 
 
@@ -19,6 +19,10 @@ from airflow_celery_lab.experiments import trials
 def kill(name: Name) -> None:
     """Kill a process with all that descends from it, at one moment, as a lost machine."""
     with Cluster.open() as cluster:
+        if cluster.record(name).supervisor == "honcho":
+            raise ModeError(
+                f"the lab runs in the foreground, where honcho ends all of it with {name}; run `{typed()} up -d` to break it.", process=name
+            )
         say(f"lab: killed {name}: {cluster.kill(name)} processes")
 
 

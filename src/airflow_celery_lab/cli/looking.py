@@ -16,7 +16,8 @@ from airflow_celery_lab.cli.app import Json, app, print_json
 from airflow_celery_lab.cluster import doctor
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.judgement import Status
-from airflow_celery_lab.errors import FAILED, INTERRUPTED, NotReadyError, NotRunningError
+from airflow_celery_lab.command import typed
+from airflow_celery_lab.errors import FAILED, INTERRUPTED, ModeError, NotReadyError, NotRunningError
 
 
 @app.command()
@@ -34,6 +35,10 @@ def status(
         raise typer.Exit(0 if now.ready else NotReadyError.status if running else NotRunningError.status)
 
 
+# What a compose user types.
+app.command(name="ps", hidden=True)(status)
+
+
 @app.command()
 def logs(
     name: Annotated[str | None, typer.Argument(help="A process (default: all).")] = None,
@@ -42,6 +47,8 @@ def logs(
 ) -> None:
     """Show what processes of the background cluster have printed."""
     with Cluster.open() as cluster:
+        if cluster.records and not cluster.supervisor.running:
+            raise ModeError(f"the lab runs in the foreground, and prints where `{typed()} up` was typed; `{typed()} up -d` keeps logs.")
         names = cluster.logged() if name is None else [name]
         width = max(map(len, names), default=0) if len(names) > 1 else 0
         for each in names:

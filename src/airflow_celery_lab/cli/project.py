@@ -60,6 +60,11 @@ def clean(
     if not state.secrets.exists() and {path.name for path in state.home.iterdir()} - made_by_setup:
         raise StateFolderError(f"{state.home} does not look like the state of a lab; delete it yourself if you mean it.", path=state.home)
     if not yes:
-        typer.confirm(f"Delete {state.home} with the database, all logs and secrets?", abort=True)
+        try:
+            typer.confirm(f"Delete {state.home} with the database, all logs and secrets?", abort=True)
+        except typer.Abort:
+            if not sys.stdin.isatty():
+                say(f"\nlab: deleted nothing; `{typed()} clean --yes` does not ask")
+            raise
     shutil.rmtree(state.home)
     print(f"lab: deleted {state.home}")

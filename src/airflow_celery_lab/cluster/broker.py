@@ -43,6 +43,8 @@ class Broker:
         url = wiring(lab)["AIRFLOW__CELERY__BROKER_URL"]
         self.redis: Redis = Redis.from_url(url, decode_responses=True, socket_timeout=ANSWER)
         self.celery = Celery("lab", broker=url)
+        # Without these a question lasts as long as Redis hangs.
+        self.celery.conf.broker_transport_options = {"socket_timeout": ANSWER, "socket_connect_timeout": ANSWER}
 
     def workers(self, expected: int) -> list[Worker]:
         """Return the workers that answer within ANSWER seconds; at once when `expected` have answered."""
@@ -56,7 +58,7 @@ class Broker:
                 int(stats.get(node, {}).get("pool", {}).get("max-concurrency", 0)),
                 len(active.get(node, [])),
             )
-            for node in sorted(queues)
+            for node in sorted(queues, key=names.in_order)
         ]
 
     def queues(self, workers: Iterable[Worker]) -> list[Queue]:

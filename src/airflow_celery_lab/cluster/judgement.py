@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -180,7 +181,19 @@ def _warnings(evidence: Evidence) -> list[str]:
         foreground = any(record.supervisor == "honcho" for record in evidence.records.values())
         advice = "press Ctrl-C and start it again" if foreground else f"`{typed()} apply` starts what is concerned again"
         warnings.append(f".env has changed since {who} started: {advice}")
-    for error in evidence.import_errors:
-        last = str(error.get("stack_trace", "")).strip().splitlines()[-1:] or ["no reason given"]
-        warnings.append(f"the DAG file {error.get('filename')} cannot be read: {last[0]}")
-    return warnings
+    return warnings + [
+        f"the DAG file {error.get('filename')} cannot be read: {_exception(str(error.get('stack_trace', '')))}"
+        for error in evidence.import_errors
+    ]
+
+
+def _exception(trace: str) -> str:
+    """Return the exception of a traceback and the line of the user's file, else the first line of what Airflow says."""
+    lines = trace.strip().splitlines()
+    places = [match[1] for line in lines if (match := re.match(r'\s+File ".*", line (\d+)', line))]
+    # After the last frame stands the exception, whose message may have many lines.
+    after = max((number for number, line in enumerate(lines) if line.startswith((" ", "\t"))), default=-1) + 1
+    told = next((line for line in lines[after if places else 0 :] if re.match(r"[\w.]+(:|$)", line)), None)
+    if not lines:
+        return "no reason given"
+    return (told or lines[0]) + (f" (line {places[-1]})" if places else "")

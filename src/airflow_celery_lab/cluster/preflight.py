@@ -11,7 +11,7 @@ import psutil
 from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration import environment
 from airflow_celery_lab.configuration.services import Service
-from airflow_celery_lab.configuration.settings import Settings
+from airflow_celery_lab.configuration.settings import BASE_PORTS, Settings
 from airflow_celery_lab.errors import AlreadyRunningError, LabError, PortTakenError, SettingsError, StateFolderError
 from airflow_celery_lab.launcher import registry
 from airflow_celery_lab.servers import executables, probes, schema
@@ -69,7 +69,7 @@ def problems(settings: Settings, expected: Mapping[str, Service], environ: Mappi
         port: int = getattr(settings.ports, name)
         if kind in kinds and probes.port_taken(settings.bind, port):
             yield PortTakenError(
-                f"port {port}, for {name}, is taken{_owner(port)}; stop that program, or move all the lab's ports with LAB_PORT_OFFSET=100.",
+                f"port {port}, for {name}, is taken{_owner(port)}; stop that program, or move all the lab's ports with LAB_PORT_OFFSET={settings.ports.flower - BASE_PORTS['flower'] + 100}.",
                 port=port,
             )
 

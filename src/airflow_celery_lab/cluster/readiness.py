@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from airflow_celery_lab.cluster import judgement
+from airflow_celery_lab.cluster import flower, judgement
 from airflow_celery_lab.cluster.connections import Connections
 from airflow_celery_lab.cluster.evidence import Look
 from airflow_celery_lab.cluster.judgement import Status
 from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration import procfile
 from airflow_celery_lab.configuration.procfile import Processes
-from airflow_celery_lab.configuration.services import Service
+from airflow_celery_lab.configuration.services import Service, describe
 from airflow_celery_lab.errors import NotReadyError, NotRunningError, UnknownProcessError
 from airflow_celery_lab.wait import wait_until
 
@@ -61,7 +61,7 @@ class Readiness(Connections):
             seen = seen or alive
             return None if now.ready else judgement.lacking(now.not_ready)
 
-        return wait_until(
+        seconds = wait_until(
             probe,
             timeout or self.settings.start_timeout,
             "the cluster",
@@ -69,6 +69,8 @@ class Readiness(Connections):
             interval=INTERVAL,
             on_wait=on_wait,
         )
+        self._tell_flower()
+        return seconds
 
     def wait_for(self, names: Sequence[str], on_wait: OnWait = quietly) -> None:
         """Wait until processes of the background lab are ready.
@@ -87,6 +89,11 @@ class Readiness(Connections):
             return judgement.lacking(late) or None
 
         wait_until(probe, self.settings.start_timeout, "the cluster", interval=INTERVAL, on_wait=on_wait)
+        self._tell_flower()
+
+    def _tell_flower(self) -> None:
+        if any(describe(record.command).kind == "flower" for record in self.records.values()):
+            flower.refresh(self.lab)
 
     def logs(self, name: str, lines: int = 20) -> list[str]:
         """Return the last lines that a process of the background lab has printed.

@@ -28,6 +28,11 @@ def instance_name(base: str, number: int) -> str:
     return base if number == 1 else f"{base}-{number}"
 
 
+def in_order(name: str) -> list[tuple[int, str]]:
+    """Return what sorts names as people count: `worker-2` before `worker-10`."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
 def node_name(name: str) -> str:
     """Return the Celery node name of the worker `name`; Celery puts `celery@` before every host."""
     return f"celery@{name}"

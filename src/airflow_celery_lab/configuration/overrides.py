@@ -43,6 +43,7 @@ ADVICE = {
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "the lab runs its own Postgres; unset it",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": "the lab runs its own Postgres; unset it",
     "AIRFLOW__CELERY__RESULT_BACKEND": "the lab runs its own Postgres; unset it",
+    "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__GLOBAL_KEYPREFIX": "Flower and `celery` could not find the queues; unset it",
     TASKS_URL: "tasks ask the lab's own api-server; unset it",
 }
 OTHERS = "the lab sets it for all of its processes; unset it"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from http.client import HTTPException
@@ -30,8 +31,6 @@ from airflow_celery_lab.wait import wait_until
 
 #: Bytes of a Unix socket's path on Linux and macOS (103), less what supervisord appends while it binds.
 SOCKET_PATH = 90
-#: Bytes of a log's end that are looked at.
-TAIL = 20_000
 #: States of a process that lives.
 ALIVE = ("RUNNING", "STARTING", "STOPPING")
 #: supervisord's word for what was started, and ended soon.
@@ -187,10 +186,9 @@ class Supervisor:
 
     def tail(self, name: str, lines: int) -> list[str]:
         """Return the last lines of a process's log."""
-        path = self._state.process_log(name)
-        with suppress(OSError), path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL))
-            return file.read().decode(errors="replace").splitlines()[-lines:] if lines else []
+        # At most 10 MB, as config/supervisord has it.
+        with suppress(OSError), self._state.process_log(name).open("rb") as file:
+            return [line.decode(errors="replace").rstrip("\r\n") for line in deque(file, maxlen=lines)]
         return []
 
     def _active_configuration(self) -> Path:
