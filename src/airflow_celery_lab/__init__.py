@@ -8,7 +8,7 @@
         assert run.succeeded
         cluster.down()
 
-The errors are in `airflow_celery_lab.errors`. The package logs to the logger `airflow_celery_lab` and prints nothing.
+Each error in `errors` has an exit status and the data behind its sentence. The package logs to the logger `airflow_celery_lab` and prints nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_celery_lab import errors
     from airflow_celery_lab.cluster.broker import Queue, Worker
     from airflow_celery_lab.cluster.handle import Cluster
     from airflow_celery_lab.cluster.judgement import ProcessStatus, Status
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-__all__ = ["Cluster", "LabError", "Plan", "ProcessStatus", "Queue", "Run", "Status", "Task", "Worker", "__version__"]
+__all__ = ["Cluster", "LabError", "Plan", "ProcessStatus", "Queue", "Run", "Status", "Task", "Worker", "__version__", "errors"]
 
 #: Where each public name is; imported when it is asked for, as a launcher asks for none of them.
 _HOMES = {
@@ -42,8 +43,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
+    if name == "errors":
+        return importlib.import_module(f"{__name__}.errors")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -22,6 +22,7 @@ def test_the_public_names_are_these_and_each_is_there() -> None:
         "Task",
         "Worker",
         "__version__",
+        "errors",
     ]
     assert all(getattr(airflow_celery_lab, name) for name in airflow_celery_lab.__all__)
 
