@@ -28,6 +28,13 @@ def test_processes_have_the_names_of_their_lines(sandbox: Sandbox) -> None:
     assert {record.supervisor for record in sandbox.records.values()} == {"honcho"}
 
 
+def test_an_instance_may_not_take_the_name_of_another_line(sandbox: Sandbox) -> None:
+    honcho = start_honcho(sandbox, f"web: ./lab exec {LIVE}\nweb-2: ./lab exec {LIVE}\n", "-c", "web=2")
+
+    assert honcho.end() == 11
+    assert "lab: two processes would be called 'web-2'; rename one of the lines in the Procfile." in honcho.output
+
+
 def test_no_process_outlives_a_killed_honcho(sandbox: Sandbox) -> None:
     honcho = start_honcho(sandbox, f"family: ./lab exec {SHELL_FAMILY}\nweb: ./lab exec {LIVE}\n")
     family = family_of(honcho)

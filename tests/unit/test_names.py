@@ -36,6 +36,11 @@ def test_a_process_outside_of_both_has_no_name() -> None:
     assert names.process_name({"HOSTNAME": "box"}) is None
 
 
+@pytest.mark.parametrize(("given", "first"), [("w.1", True), ("w.2", False), ("w.11", False), ("w-2.1", True), ("w", True), ("", True)])
+def test_a_further_instance_is_known_by_honchos_number(given: str, first: bool) -> None:  # noqa: FBT001  # pytest passes it by name
+    assert names.is_first({"HONCHO_PROCESS_NAME": given}) == first
+
+
 def test_names_are_sorted_as_people_count() -> None:
     assert sorted(["w-10", "w-2", "w", "a-3", "w-1-b"], key=names.in_order) == ["a-3", "w", "w-1-b", "w-2", "w-10"]
 

@@ -157,5 +157,5 @@ def _counts(items: Iterable[str]) -> dict[str, int]:
 def _count(text: str) -> tuple[str, int]:
     name, _, number = text.partition("=")
     if not name or not number.isdecimal() or not 0 <= int(number) <= MOST:
-        raise typer.BadParameter(f"{text!r} is not NAME=N with N from 0 to {MOST}", param_hint="--scale")
+        raise typer.BadParameter(f"{text!r} is not NAME=N with N from 0 to {MOST}", param_hint="NAME=N")
     return name, int(number)

@@ -23,6 +23,11 @@ def process_name(environ: Mapping[str, str]) -> str | None:
     return instance_name(base, int(number)) if base and re.fullmatch(r"\d+", number) else name
 
 
+def is_first(environ: Mapping[str, str]) -> bool:
+    """Return whether this process carries a name of the Procfile's, and is no further instance that honcho counts."""
+    return re.search(r"\.(?!1$)\d+$", environ.get("HONCHO_PROCESS_NAME", "")) is None
+
+
 def instance_name(base: str, number: int) -> str:
     """Return the name of instance `number` (from 1) of the Procfile's line `base`."""
     return base if number == 1 else f"{base}-{number}"

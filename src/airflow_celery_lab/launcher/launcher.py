@@ -43,6 +43,7 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
     supervisor = _supervisor(environ)
     name = names.process_name(environ) or service.kind
     lab = labs.load(environ)
+    _refuse_name_of_a_line(lab, environ, name)
     queues = _queues(service, lab, environ)
     record = Record(name, os.getpid(), 0, list(command), supervisor, "waiting", "", time.time(), queues, lab.settings.dotenv_print)
     registration = Registration(lab.state, record)
@@ -77,6 +78,20 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
     finally:
         registration.release()
         _end_orphaned_reader(supervisor, watched)
+
+
+def _refuse_name_of_a_line(lab: Lab, environ: Mapping[str, str], name: str) -> None:
+    """Refuse a further instance of a line that has another line's name: plain honcho counts without looking.
+
+    Raises:
+        ProcfileError: both would be called `name`.
+
+    """
+    if names.is_first(environ):
+        return
+    from airflow_celery_lab.configuration import procfile  # As below.
+
+    procfile.add({line.name: line.command for line in procfile.of(lab.settings, environ)}, name, "")
 
 
 def _queues(service: Service, lab: Lab, environ: Mapping[str, str]) -> tuple[str, ...]:
