@@ -3,8 +3,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import pytest
+
 from airflow_celery_lab.cluster import runs
 from airflow_celery_lab.cluster.rest import AirflowApi
+from airflow_celery_lab.errors import NotRunningError
 
 
 class RecordedApi:
@@ -92,3 +95,12 @@ def test_the_json_of_a_run_names_its_fields() -> None:
 
     assert set(data) == {"dag_id", "run_id", "state", "tasks", "reasons"}
     assert set(data["tasks"][0]) == {"task_id", "map_index", "try_number", "state", "queue", "worker", "queued", "start", "end"}
+
+
+def test_a_run_is_not_followed_any_longer_when_its_lab_was_stopped() -> None:
+    class Gone:
+        def run_state(self, _dag_id: str, _run_id: str) -> str:
+            raise NotRunningError("Airflow does not answer")
+
+    with pytest.raises(NotRunningError, match=r"^the lab was stopped; the run r goes on when it is started again\.$"):
+        runs.follow(cast("AirflowApi", Gone()), "d", "r", lambda _: None, alive=lambda: False)

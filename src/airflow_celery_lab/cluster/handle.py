@@ -72,7 +72,7 @@ class Cluster(Lifecycle):
         """Watch a run until it has ended, and return it; `on_change` sees each look.
 
         Raises:
-            LabError: Airflow has not answered for a minute.
+            LabError: Airflow has not answered for a minute, or the lab was stopped.
 
         """
-        return runs.follow(self.api, dag_id, run_id, on_change)
+        return runs.follow(self.api, dag_id, run_id, on_change, lambda: bool(self.records))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_celery_lab.cluster.rest import AirflowApi
-from airflow_celery_lab.errors import LabError, NotReadyError, UnknownDagError
+from airflow_celery_lab.errors import LabError, NotReadyError, NotRunningError, UnknownDagError
 from airflow_celery_lab.wait import wait_until
 
 #: Seconds in which a new DAG file is live: `[dag_processor] refresh_interval` and its parsing.
@@ -115,11 +115,19 @@ def look(api: AirflowApi, dag_id: str, run_id: str) -> Run:
     return Run(dag_id, run_id, state, tasks, _reasons(api, dag_id, run_id) if state == "failed" else {})
 
 
-def follow(api: AirflowApi, dag_id: str, run_id: str, on_change: Callable[[Run], None], interval: float = 0.5) -> Run:
+def follow(
+    api: AirflowApi,
+    dag_id: str,
+    run_id: str,
+    on_change: Callable[[Run], None],
+    alive: Callable[[], bool] = lambda: True,
+    interval: float = 0.5,
+) -> Run:
     """Watch the run until it has ended, and return it; `on_change` sees each look.
 
     Raises:
         LabError: Airflow has not answered for ABSENCE seconds.
+        NotRunningError: the lab is not `alive` any more.
 
     """
     answered = time.monotonic()
@@ -133,6 +141,8 @@ def follow(api: AirflowApi, dag_id: str, run_id: str, on_change: Callable[[Run],
         except LabError:  # The api-server may have been killed on purpose.
             if time.monotonic() - answered > ABSENCE:
                 raise
+            if not alive():
+                raise NotRunningError(f"the lab was stopped; the run {run_id} goes on when it is started again.") from None
         time.sleep(interval)
 
 

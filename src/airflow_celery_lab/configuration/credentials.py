@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from airflow_celery_lab.command import typed
+from airflow_celery_lab.configuration import files
 from airflow_celery_lab.configuration.state import State
 from airflow_celery_lab.errors import StateFolderError
 
@@ -58,7 +59,7 @@ def make_private_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         probe = folder / f".probe-{os.getpid()}"
-        probe.write_bytes(b"x")
+        files.write(probe, "x")
         probe.unlink()
     except OSError as error:
         raise StateFolderError(
@@ -69,15 +70,13 @@ def make_private_folder(folder: Path) -> None:
 
 def _publish(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}-{os.getpid()}")
-    descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
     try:
+        files.write(draft, text)
         os.link(draft, path)
     except FileExistsError:
         pass  # Another process was first: its secrets count.
     finally:
-        draft.unlink()
+        draft.unlink(missing_ok=True)
 
 
 def _random() -> Credentials:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 
 from airflow_celery_lab.command import typed
+from airflow_celery_lab.configuration import files
 from airflow_celery_lab.configuration.credentials import ADMIN, make_private_folder
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.services import Service
@@ -43,8 +43,7 @@ def prepare(
 
 def write_passwords(lab: Lab) -> None:
     """Write the admin's password to the file in which Airflow looks for it."""
-    with os.fdopen(os.open(lab.state.passwords, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
-        json.dump({ADMIN: lab.credentials.admin_password}, file)
+    files.write(lab.state.passwords, json.dumps({ADMIN: lab.credentials.admin_password}))
 
 
 def _wait_for_needs(service: Service, lab: Lab, variables: dict[str, str], on_wait: Callable[[str], None]) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from airflow_celery_lab.configuration import files
 from airflow_celery_lab.configuration.state import State
 from airflow_celery_lab.errors import AlreadyRunningError
 
@@ -75,10 +75,8 @@ class Registration:
         self._lock.close()
 
     def _write(self) -> None:
-        draft = self._path.with_suffix(f".{os.getpid()}")
-        with suppress(OSError):  # The state folder may have been removed under a running process.
-            draft.write_text(json.dumps(self.record._asdict()))
-            draft.replace(self._path)
+        with suppress(OSError):  # The disk may be full, or the state folder removed under a running process.
+            files.write(self._path, json.dumps(self.record._asdict()))
 
 
 def running(state: State) -> dict[str, Record]:
@@ -95,13 +93,16 @@ def running(state: State) -> dict[str, Record]:
 def note_end(state: State, name: str, status: int) -> None:
     """Write down that a process has ended unasked; forgotten when one of that name runs again."""
     with suppress(OSError):
-        state.end(name).write_text(f"{status}\n")
+        files.write(state.end(name), f"{status}\n")
 
 
 def ends(state: State) -> dict[str, int]:
     """Return the exit statuses of the processes that have ended unasked and run no more, the first one first."""
-    files = sorted(state.processes.glob("*.end"), key=lambda path: path.stat().st_mtime_ns)
-    return {path.stem: int(path.read_text()) for path in files}
+    found: list[tuple[int, str, int]] = []
+    for path in state.processes.glob("*.end"):
+        with suppress(OSError, ValueError):  # It may be gone by now, or damaged.
+            found.append((path.stat().st_mtime_ns, path.stem, int(path.read_text())))
+    return {name: status for _, name, status in sorted(found)}
 
 
 def forget_ends(state: State) -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from airflow_celery_lab.command import typed
+from airflow_celery_lab.configuration import files
 from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.errors import MissingProgramError
 
@@ -84,9 +85,9 @@ def redis_program(settings: Settings) -> Path:
     # An older server may not read what a newer one wrote: stay with the one that made the data.
     made_with = settings.state.redis_program
     for program in [*_remembered(made_with), *redis_candidates()]:
-        if os.access(program, os.X_OK):
+        if program.is_file() and os.access(program, os.X_OK):
             with suppress(OSError):
-                made_with.write_text(str(program))
+                files.write(made_with, str(program))
             return program
     raise MissingProgramError(
         f"there is no Redis server on this machine; {ADVICE.format(debian='redis-server', brew='redis', setting='LAB_REDIS_SERVER')}."
@@ -137,10 +138,9 @@ def embedded(package: str) -> list[Path]:
 
 
 def _remembered(path: Path) -> list[Path]:
-    try:
-        return [Path(path.read_text())]
-    except OSError:
-        return []
+    with suppress(OSError, ValueError):  # It may be damaged: then the usual search finds a program.
+        return [Path(path.read_text(encoding="utf-8").strip("\0"))]
+    return []
 
 
 def _version(folder: Path) -> tuple[int, ...]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from airflow_celery_lab.configuration import roots
+from airflow_celery_lab.configuration import files, roots
 from airflow_celery_lab.configuration.credentials import make_private_folder
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.servers import executables
@@ -21,8 +20,7 @@ def prepare(lab: Lab) -> list[str]:
     make_private_folder(lab.state.redis)
     program = executables.redis_program(lab.settings)
     path = lab.state.redis_configuration
-    with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(render(lab))
+    files.write(path, render(lab))
     return [str(program), str(path)]
 
 

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from airflow_celery_lab.command import typed
+from airflow_celery_lab.configuration import files
 from airflow_celery_lab.configuration.credentials import make_private_folder
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.state import State
@@ -50,7 +51,7 @@ def probe(lab: Lab, variables: Mapping[str, str]) -> str | None:
                 f"`airflow db migrate` failed; its own words stand above. Fix what they say, or run `{typed()} clean` to start with an empty database"
             )
         _create_result_tables(variables["AIRFLOW__CELERY__RESULT_BACKEND"])
-        lab.state.schema.write_text(json.dumps({"airflow": installed(), "revision": _revision(lab)}))
+        files.write(lab.state.schema, json.dumps({"airflow": installed(), "revision": _revision(lab)}))
     return None
 
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import environment, procfile
+from airflow_celery_lab.configuration import environment, files, procfile
 from airflow_celery_lab.configuration import lab as labs
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.state import State
@@ -85,7 +85,7 @@ def _start_honcho(lab: Lab, arguments: list[str], environ: Mapping[str, str]) ->
 def _procfile(lab: Lab, environ: Mapping[str, str]) -> Path:
     """Write the Procfile for honcho: the project's or the default one, with the variables of `.env` in its lines."""
     lines = procfile.of(lab.settings, environ)
-    lab.state.procfile.write_text("".join(f"{line.name}: {line.command}\n" for line in lines), encoding="utf-8")
+    files.write(lab.state.procfile, "".join(f"{line.name}: {line.command}\n" for line in lines))
     return lab.state.procfile
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import hashlib
 import os
 import subprocess
@@ -19,11 +20,11 @@ from xmlrpc.client import Fault, ServerProxy
 from supervisor.xmlrpc import SupervisorTransport
 
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import environment
+from airflow_celery_lab.configuration import environment, files
 from airflow_celery_lab.configuration.credentials import make_private_folder
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.procfile import Processes
-from airflow_celery_lab.errors import NotReadyError, NotRunningError
+from airflow_celery_lab.errors import NotReadyError, NotRunningError, ProcfileError, StateFolderError
 from airflow_celery_lab.launcher import process_table
 from airflow_celery_lab.supervision import supervisord_configuration as configuration
 from airflow_celery_lab.supervision.wanted import Plan, plan, stop_order
@@ -76,8 +77,13 @@ class Supervisor:
 
     @property
     def processes(self) -> Processes:
-        """The processes that it was last told to run."""
-        return configuration.parse(self._active_configuration().read_text(encoding="utf-8"))
+        """The processes that it was last told to run.
+
+        Raises:
+            StateFolderError: its configuration is damaged.
+
+        """
+        return self._read(self._active_configuration())
 
     def start(self, processes: Processes, environ: Mapping[str, str]) -> None:
         """Start supervisord in the background with `processes`.
@@ -161,7 +167,7 @@ class Supervisor:
     def apply(self, processes: Processes, stale: Collection[str] = (), on_wait: Callable[[str], None] = lambda _reason: None) -> Plan:
         """Make `processes` the running ones, touch only what differs or is `stale`, and return what was done."""
         active = self._active_configuration()
-        current = configuration.parse(active.read_text(encoding="utf-8"))
+        current = self._read(active)
         difference = plan(current, processes, stale)
         if not difference:
             return difference
@@ -201,6 +207,18 @@ class Supervisor:
                 return self._lab.settings.project / configuration.NAME
         return own
 
+    def _read(self, path: Path) -> Processes:
+        try:
+            processes = configuration.parse(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, configparser.Error, LookupError, ProcfileError):
+            processes = {}
+        if not processes:
+            raise StateFolderError(
+                f"{path} is damaged, and with it is lost what supervisord runs; end it with `kill {self.pid}`, and run `{typed()} up -d`.",
+                path=path,
+            )
+        return processes
+
     def _write(self, processes: Processes, path: Path) -> None:
         ours = path == self._state.supervisord_configuration
         text = (
@@ -208,7 +226,7 @@ class Supervisor:
             if ours
             else configuration.for_project(processes)
         )
-        path.write_text(text, encoding="utf-8")
+        files.write(path, text, 0o600 if ours else 0o644)
 
     def _call(self, method: str, *arguments: Any) -> Any:
         transport = SupervisorTransport(None, None, f"unix://{self.socket}")
