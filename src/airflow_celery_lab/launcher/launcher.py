@@ -64,20 +64,25 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
     def program(report: Callable[[str], None]) -> None:
         _become(service, command, name, lab, report)
 
-    if supervisor == "supervisord":
-        print(markers.beginning(name), flush=True)
+    _mark(supervisor, markers.beginning(name))
     watched = _watched(supervisor)
     starter = [int(environ[STARTER])] if supervisor == "honcho" and STARTER in environ else []
     try:
         status = guard.run(program, _stop(service, lab, supervisor), [*watched, *starter], observer)
-        if supervisor == "supervisord":
-            print(markers.end(status), flush=True)
+        _mark(supervisor, markers.end(status))
         if registration.record.state != "stopping":
             registry.note_end(lab.state, name, status)
         return status
     finally:
         registration.release()
         _end_orphaned_reader(supervisor, watched)
+
+
+def _mark(supervisor: str, line: str) -> None:
+    """Write a line into the log that supervisord keeps; when it was killed, there is none."""
+    if supervisor == "supervisord":
+        with suppress(OSError):
+            print(line, flush=True)
 
 
 def _refuse_name_of_a_line(lab: Lab, environ: Mapping[str, str], name: str) -> None:
