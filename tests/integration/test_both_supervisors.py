@@ -12,9 +12,10 @@ set:      OMP_NUM_THREADS=3 MODE='a b' ./lab exec sh -c 'echo "$OMP_NUM_THREADS 
 comment:  ./lab exec sh -c 'echo "50% ; # kept	;"; exec sleep 1000'  # mine; and "this
 folder:   cd "my folder" && ./lab exec sh -c 'basename "$PWD"; exec sleep 1000'
 variable: ./lab exec sh -c "echo $GREETING, ${NOBODY:-default}; exec sleep 1000"
+plain:    echo "no launcher"; sleep 1000
 exec:     exec nice ./lab exec sh -c 'nice; exec sleep 1000' 2>&1
 """
-PRINTED = ["3 threads, a b", "50% ; # kept\t;", "my folder", "hello world, default", "10"]
+PRINTED = ["no launcher", "3 threads, a b", "50% ; # kept\t;", "my folder", "hello world, default", "10"]
 
 
 @pytest.fixture

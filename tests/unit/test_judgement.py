@@ -169,6 +169,27 @@ def test_a_process_of_the_users_own_is_ready_when_it_runs() -> None:
 
 
 @pytest.mark.parametrize(
+    ("supervised", "records", "state"),
+    [
+        ({"own": "RUNNING"}, {}, "running"),
+        ({"own": "STARTING"}, {}, "running"),
+        ({"own": "FATAL"}, {}, "stopped"),
+        ({"own": "STOPPED"}, RECORDS, "stopped"),
+        ({}, RECORDS, "running"),  # honcho would have ended all.
+        ({}, {}, "stopped"),
+    ],
+)
+def test_a_process_without_a_launcher_runs_when_its_supervisor_says_so(
+    supervised: Mapping[str, str], records: Mapping[str, Record], state: str
+) -> None:
+    expected = {"own": services.without_launcher()}
+
+    (own, *_) = status.judge(expected, replace(ALL_WELL, records=records, supervised=supervised)).processes
+
+    assert (own.state, own.ready) == (state, state == "running")
+
+
+@pytest.mark.parametrize(
     ("queues", "beginnings"),
     [
         ([Queue("gpu", 1, [])], ["1 task waits on the queue 'gpu', which no worker listens to: "]),

@@ -32,7 +32,7 @@ def test_comments_and_empty_lines_of_the_procfile_mean_nothing() -> None:
 def test_a_process_without_the_launcher_is_the_users_own() -> None:
     (line,) = procfile.parse("web: python -m http.server")
 
-    assert line.service.kind == "other"
+    assert line.service.kind == "own"
     assert not line.service.needs
 
 

@@ -68,6 +68,7 @@ class Look:
                 memory=memory.result(),
                 failures=self._failures(supervised, records),
                 paused=paused,
+                supervised=supervised,
                 stale=[name for name, record in records.items() if record.dotenv != self._lab.settings.dotenv_print],
                 procfile_differs=bool(supervised) and self._differs(processes),
                 heartbeats={} if isinstance(report, str) else _heartbeats(report),

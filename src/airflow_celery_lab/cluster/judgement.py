@@ -33,6 +33,7 @@ class Evidence:
     paused: Collection[str] = ()  #: names of the processes that were stopped like a hung machine
     #: The Procfile names other processes, or other commands, than were started.
     procfile_differs: bool = False
+    supervised: Mapping[str, str] = field(default_factory=dict)  #: supervisord's states, by process
     #: Names of the processes that were started with other variables in `.env`.
     stale: Sequence[str] = ()
     heartbeats: Mapping[str, float] = field(default_factory=dict)  #: component to seconds since the epoch
@@ -99,6 +100,8 @@ def judge(expected: Mapping[str, Service], evidence: Evidence) -> Status:
 
 def _process(name: str, service: Service, services: Mapping[str, Service], evidence: Evidence) -> ProcessStatus:
     record = evidence.records.get(name)
+    if record is None and service.kind == "own" and _lives_unrecorded(name, evidence):
+        return ProcessStatus(name, service.kind, "running", None, ready=True, reason="", memory_mb=None)
     if record is None:
         reason = evidence.failures.get(name)
         return ProcessStatus(
@@ -125,6 +128,13 @@ def _process(name: str, service: Service, services: Mapping[str, Service], evide
         reason=reason,
         memory_mb=evidence.memory.get(name),
     )
+
+
+def _lives_unrecorded(name: str, evidence: Evidence) -> bool:
+    """Return whether a process without a launcher lives: supervisord says so, or honcho would have ended all others."""
+    if evidence.supervised:
+        return evidence.supervised.get(name) in {"STARTING", "RUNNING"}
+    return any(record.supervisor == "honcho" for record in evidence.records.values())
 
 
 def _unproven(name: str, service: Service, record: Record, services: Mapping[str, Service], evidence: Evidence) -> str | None:

@@ -173,8 +173,7 @@ def service_of(command: str) -> Service:
     if any(_launched(words) is not None for words in before):
         raise ProcfileError("the launcher must be in the last command of the line; put what follows it into a script.")
     launched = _launched(last)
-    # Without the launcher it is a process of the user's own.
-    return services.describe(["sh"] if launched is None else launched)
+    return services.without_launcher() if launched is None else services.describe(launched)
 
 
 def _launched(words: Sequence[str]) -> list[str] | None:

@@ -29,7 +29,7 @@ QUEUE = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 class Service(NamedTuple):
     """One process as its command line describes it."""
 
-    kind: str  #: postgres, redis, worker, flower, a key of COMPONENTS, or other
+    kind: str  #: postgres, redis, worker, flower, a key of COMPONENTS, other, or own: without the launcher
     needs: frozenset[str]  #: of "postgres", "redis", "schema"
     stop_signal: signal.Signals
     stops_last: bool  #: others need it while they stop
@@ -65,6 +65,11 @@ def describe(command: Sequence[str]) -> Service:
     if close and program not in PROGRAMS:
         raise ProcfileError(f"there is no program {program!r} to run; did you mean {close[0]!r}?")
     return _service("other", "postgres", "redis", "schema") if program in PROGRAMS else _service("other")
+
+
+def without_launcher() -> Service:
+    """Return the service behind a command of the user's own that does not go through the launcher."""
+    return _service("own")
 
 
 def _service(
