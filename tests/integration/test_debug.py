@@ -42,6 +42,14 @@ def test_a_dag_to_be_debugged_runs_in_one_process_and_needs_no_cluster(sandbox: 
     assert "lab: debugged: success" in run.output
     assert json.loads(target.read_text()) == {"pid": run.pid, "number": 7}
 
+    target.unlink()
+    folder = sandbox.project / "dags"
+    (folder / "debugged.py").write_text(file.read_text())
+    tested = sandbox.spawn([sys.executable, "-m", "airflow_celery_lab", "airflow", "tasks", "test", "debugged", "number"])
+    assert tested.end() == 0, tested.output
+    assert "lab: this runs in one process, on a small database of its own" in tested.output
+    assert "Traceback" not in tested.output
+
     file.write_text("# airflow dag\n")
     without = debug(sandbox, file)
 

@@ -20,6 +20,8 @@ from airflow_celery_lab.configuration import environment, roots
 from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.errors import FAILED, INTERRUPTED, MissingProgramError, ProjectError
 
+#: Airflow commands that run a task here, and that the scheduler of a running lab would take for its own.
+IN_ONE_PROCESS = (["tasks", "test"], ["dags", "test"])
 #: Airflow commands that do not look into the database.
 OFFLINE = {"version", "config", "info", "cheat-sheet", "plugins", "providers", "--help", "-h"}
 
@@ -55,13 +57,12 @@ def debug(
     scheduler would hand a run in its database to the workers too.
     """
     from airflow_celery_lab.inside_airflow import debugging
-    from airflow_celery_lab.servers import schema
 
     with Cluster.open() as cluster:
         variables = cluster.environment()
-        database = schema.debugging_database(cluster.lab.state, variables)
+        variables |= _debugging(cluster, variables)
         folder = _dags_folder(cluster.settings, file)
-    os.environ.update(variables, AIRFLOW__CORE__DAGS_FOLDER=str(folder), AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=database)
+    os.environ.update(variables, AIRFLOW__CORE__DAGS_FOLDER=str(folder))
     raise typer.Exit(0 if debugging.run(file.resolve(), dag) == "success" else FAILED)
 
 
@@ -69,16 +70,24 @@ def debug(
 def airflow(context: typer.Context) -> NoReturn:
     """Run any Airflow command in the lab's environment."""
     with Cluster.open() as cluster:
-        if not OFFLINE.intersection(context.args[:1]) and context.args:
+        variables = cluster.environment()
+        if context.args[:2] in IN_ONE_PROCESS:
+            print(
+                "lab: this runs in one process, on a small database of its own: the lab's scheduler keeps its hands off it, "
+                "and connections, variables and pools of the lab's database are not there",
+                file=sys.stderr,
+            )
+            variables |= _debugging(cluster, variables)
+        elif not OFFLINE.intersection(context.args[:1]) and context.args:
             cluster.require_running()
-        _become(cluster, ["airflow", *context.args])
+        _become(cluster, ["airflow", *context.args], variables)
 
 
 @app.command(context_settings=PASS_ON)
 def celery(context: typer.Context) -> NoReturn:
     """Run any Celery command against the lab's broker, such as `inspect ping`."""
     with Cluster.open() as cluster:
-        _become(cluster, ["celery", *context.args])
+        _become(cluster, ["celery", *context.args], cluster.environment())
 
 
 @app.command(context_settings=PASS_ON)
@@ -119,8 +128,14 @@ def _follow(cluster: Cluster, dag: str, run_id: str, *, quiet: bool) -> Run:
         return cluster.follow(dag, run_id, lambda result: live.update(tables.progress(result)))
 
 
-def _become(cluster: Cluster, command: list[str]) -> NoReturn:
-    variables = cluster.environment()
+def _debugging(cluster: Cluster, variables: dict[str, str]) -> dict[str, str]:
+    """Return what makes Airflow use the database for debugging; it is made where it is missing."""
+    from airflow_celery_lab.servers import schema
+
+    return {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": schema.debugging_database(cluster.lab.state, variables)}
+
+
+def _become(cluster: Cluster, command: list[str], variables: dict[str, str]) -> NoReturn:
     cluster.close()
     sys.stdout.flush()
     os.execve(sys.executable, [sys.executable, "-m", *command], variables)
