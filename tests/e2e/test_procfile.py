@@ -20,7 +20,9 @@ def test_plain_honcho_runs_an_edited_procfile_with_three_workers_in_a_far_folder
     )
     instances = ["worker-default", "worker-default-2", "worker-default-3"]
 
-    with throwaway_lab(project / "dags", {"LAB_HOME": str(project / ".lab"), "LAB_VENV": str(project / ".venv")}, project) as lab:
+    with throwaway_lab(
+        project / "dags", {"LAB_HOME": str(project / ".lab"), "LAB_VENV": str(project / ".venv"), "LC_ALL": "C"}, project
+    ) as lab:
         assert "set" in lab.command("doctor").stdout
         lab.up("worker-default=3", command=[str(project / ".venv/bin/honcho"), "start", "-c", "worker-default=3"])
 
