@@ -22,8 +22,8 @@ from airflow_celery_lab.errors import LabError, ProcfileError
 from airflow_celery_lab.launcher import markers, registry
 from airflow_celery_lab.launcher.registry import Record
 from airflow_celery_lab.servers import probes
+from airflow_celery_lab.supervision import wanted
 from airflow_celery_lab.supervision.supervisord import Supervisor
-from airflow_celery_lab.supervision.wanted import plan
 
 #: Lines of a log in which the last life of a process that ends at once is looked for.
 LIFE = 200
@@ -69,7 +69,7 @@ class Look:
                 failures=self._failures(supervised, records),
                 paused=paused,
                 supervised=supervised,
-                stale=[name for name, record in records.items() if record.dotenv != self._lab.settings.dotenv_print],
+                stale=wanted.stale(records, self._lab.settings),
                 procfile_differs=bool(supervised) and self._differs(processes),
                 heartbeats={} if isinstance(report, str) else _heartbeats(report),
             )
@@ -80,7 +80,7 @@ class Look:
         except httpx.TimeoutException:
             return "the api-server takes too long to answer"
         except httpx.TransportError:
-            return "the api-server does not answer yet" if _runs("api-server", records) else "no api-server runs that could tell"
+            return "the api-server does not answer yet" if runs("api-server", records) else "no api-server runs that could tell"
         except (httpx.HTTPError, ValueError) as error:
             return f"the api-server answers, but not with its health: {error}"
 
@@ -93,7 +93,7 @@ class Look:
             return [], []
 
     def _flower(self, records: Mapping[str, Record]) -> list[str] | str:
-        return flower.workers(self._lab) if _runs("flower", records) else "not running"
+        return flower.workers(self._lab) if runs("flower", records) else "not running"
 
     def _failures(self, supervised: Mapping[str, str], records: Mapping[str, Record]) -> dict[str, str]:
         """Return why processes do not run that supervisord has given up on, or tries again later."""
@@ -116,12 +116,13 @@ class Look:
 
     def _differs(self, processes: Processes) -> bool:
         try:
-            return bool(plan(processes, procfile.instances(procfile.of(self._lab.settings, self._environ))))
+            return bool(wanted.plan(processes, procfile.instances(procfile.of(self._lab.settings, self._environ))))
         except ProcfileError:
             return True
 
 
-def _runs(kind: str, records: Mapping[str, Record]) -> bool:
+def runs(kind: str, records: Mapping[str, Record]) -> bool:
+    """Return whether a process of that kind of service runs."""
     return any(describe(record.command).kind == kind for record in records.values())
 
 

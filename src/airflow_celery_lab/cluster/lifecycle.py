@@ -49,12 +49,7 @@ class Lifecycle(Readiness):
 
     def plan(self, target: Processes) -> Plan:
         """Return what makes `target` the running processes."""
-        return wanted.plan(self.supervisor.processes, target, self.stale())
-
-    def stale(self) -> list[str]:
-        """Return the names of the processes that were started with other variables in `.env`."""
-        now = self.settings.dotenv_print
-        return [name for name, record in self.records.items() if record.dotenv != now]
+        return wanted.plan(self.supervisor.processes, target, wanted.stale(self.records, self.settings))
 
     def apply(self, target: Processes | None = None, on_wait: OnWait = quietly) -> Plan:
         """Make the processes of the Procfile, or `target`, the running ones; touch only what differs; wait for what is new.
@@ -66,7 +61,8 @@ class Lifecycle(Readiness):
 
         """
         self.require_background()
-        plan = self.supervisor.apply(procfile.instances(self.lines()) if target is None else target, self.stale(), on_wait)
+        stale = wanted.stale(self.records, self.settings)
+        plan = self.supervisor.apply(procfile.instances(self.lines()) if target is None else target, stale, on_wait)
         self.wait_for([*plan.added, *plan.changed], on_wait)
         return plan
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from airflow_celery_lab.cluster import flower, judgement
+from airflow_celery_lab.cluster import evidence, flower, judgement
 from airflow_celery_lab.cluster.connections import Connections
-from airflow_celery_lab.cluster.evidence import Look
 from airflow_celery_lab.cluster.judgement import Status
 from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration import procfile
 from airflow_celery_lab.configuration.procfile import Processes
-from airflow_celery_lab.configuration.services import Service, describe
+from airflow_celery_lab.configuration.services import Service
 from airflow_celery_lab.errors import NotReadyError, NotRunningError, UnknownProcessError
 from airflow_celery_lab.wait import wait_until
 
@@ -37,7 +36,7 @@ class Readiness(Connections):
         processes: Processes = self.supervisor.processes if supervised else {}
         if expected is None:
             expected = procfile.services_of(processes if supervised else procfile.instances(self.lines()))
-        look = Look(self.lab, self._environ, self.api, self.broker, self.supervisor)
+        look = evidence.Look(self.lab, self._environ, self.api, self.broker, self.supervisor)
         return judgement.judge(expected, look.gather(supervised, processes, details=details))
 
     def wait_until_ready(
@@ -92,7 +91,7 @@ class Readiness(Connections):
         self._tell_flower()
 
     def _tell_flower(self) -> None:
-        if any(describe(record.command).kind == "flower" for record in self.records.values()):
+        if evidence.runs("flower", self.records):
             flower.refresh(self.lab)
 
     def logs(self, name: str, lines: int = 20) -> list[str]:

@@ -26,9 +26,8 @@ def of_process(lab: Lab, name: str | None, base: Mapping[str, str]) -> dict[str,
     With the lab's own settings (LAB_...) `base` is stronger than `.env`: airflow_celery_lab.configuration.settings
     reads both, so they are not in the answer.
     """
-    user = overrides.given(base, lab.settings.dotenv)
-    dotenv = {variable: value for variable, value in lab.settings.dotenv.items() if not variable.startswith("LAB_")}
-    variables = {**of_supervisor(lab, base), **dotenv, **overrides.merged(wiring(lab), user)}
+    own = lab.settings.variables
+    variables = {**of_supervisor(lab, base), **own, **overrides.merged(wiring(lab), overrides.given(base, own))}
     variables |= _without_proxy(variables, lab.settings.client_host)
     # What a process prints would otherwise lie in its buffer.
     variables["PYTHONUNBUFFERED"] = "1"
@@ -42,7 +41,7 @@ def conflicts(settings: Settings, base: Mapping[str, str]) -> Iterator[SettingsE
     # Values are compared, and no user's secret is this one.
     nobody = Lab(settings, Credentials(*("x" * len(Credentials._fields))))
     try:
-        yield from overrides.conflicts(wiring(nobody), overrides.given(base, settings.dotenv))
+        yield from overrides.conflicts(wiring(nobody), overrides.given(base, settings.variables))
     except SettingsError as error:  # The user's configuration file cannot be read.
         yield error
 
@@ -54,7 +53,7 @@ def default_queue(lab: Lab, base: Mapping[str, str]) -> str:
 
 def web_url(lab: Lab) -> str:
     """Return Airflow's address for a browser, without a trailing slash (`[api] base_url`)."""
-    return overrides.merged(wiring(lab), overrides.given({}, lab.settings.dotenv))[overrides.BASE_URL].rstrip("/")
+    return overrides.merged(wiring(lab), overrides.given({}, lab.settings.variables))[overrides.BASE_URL].rstrip("/")
 
 
 def of_supervisor(lab: Lab, base: Mapping[str, str]) -> dict[str, str]:

@@ -70,7 +70,7 @@ def given(environ: Mapping[str, str], variables: Mapping[str, str]) -> dict[str,
     result: dict[str, Given] = {}
     if names.VARIABLE not in environ:
         result |= {name: Given(value, "in the environment") for name, value in environ.items()}
-    result |= {name: Given(value, f"in {dotenv.NAME}") for name, value in variables.items() if not name.startswith("LAB_")}
+    result |= {name: Given(value, f"in {dotenv.NAME}") for name, value in variables.items()}
     if CONFIG in result:
         path = Path(result[CONFIG].value).expanduser()
         # Its keys are weaker than those that stand alone.
@@ -130,15 +130,19 @@ def conflicts(wiring: Mapping[str, str], user: Mapping[str, Given]) -> Iterator[
 
 
 def _refusal(name: str, variant: str, one: Given, wiring: Mapping[str, str]) -> str | None:
-    if name == CONFIG or (not variant and one.value == wiring.get(name)):
+    if name == CONFIG:
         return None
-    if name == EXECUTOR and not variant:
+    if variant:
+        return ADVICE.get(name, OTHERS)
+    if one.value == wiring.get(name):
+        return None
+    if name == EXECUTOR:
         listed = [item.strip() for item in one.value.split(",")]
         return (
             None if CELERY_EXECUTOR in listed or wiring[EXECUTOR] in listed else f"the lab's workers need {CELERY_EXECUTOR} in it; add it"
         )
-    if name in FREE and not variant:
+    if name in FREE:
         return None
-    if name in FOR_ALL and not variant:
+    if name in FOR_ALL:
         return None if one.where == f"in {dotenv.NAME}" else f"every process needs the same one; set it in {dotenv.NAME}"
     return ADVICE.get(name, OTHERS)

@@ -78,6 +78,11 @@ class Settings(NamedTuple):
         return self.state.home
 
     @property
+    def variables(self) -> dict[str, str]:
+        """What of `.env` is for the processes; the rest is the lab's own."""
+        return {name: value for name, value in self.dotenv.items() if not name.startswith("LAB_")}
+
+    @property
     def dotenv_print(self) -> int:
         """A number that is another one when `.env` says something else."""
         return zlib.crc32(repr(sorted(self.dotenv.items())).encode())

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from airflow_celery_lab.configuration import procfile
 from airflow_celery_lab.configuration.procfile import Line, Processes
+from airflow_celery_lab.configuration.settings import Settings
+from airflow_celery_lab.launcher.registry import Record
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ def plan(current: Processes, target: Processes, stale: Collection[str] = ()) -> 
         changed=tuple(name for name in target if name in current and (current[name] != target[name] or name in stale)),
         removed=tuple(name for name in current if name not in target),
     )
+
+
+def stale(records: Mapping[str, Record], settings: Settings) -> list[str]:
+    """Return the names of the processes that were started with other variables in `.env` than `settings` has."""
+    return [name for name, record in records.items() if record.dotenv != settings.dotenv_print]
 
 
 def scaled(current: Processes, lines: Sequence[Line], counts: Mapping[str, int]) -> Processes:
