@@ -32,12 +32,11 @@ def test_dotenv_is_stronger_than_what_a_shell_happens_to_have(config: Settings) 
     assert environment.of_process(Lab(config, SECRETS), "scheduler", {"GREETING": "from-shell"})["GREETING"] == "from-dotenv"
 
 
-def test_airflows_own_executor_runs_where_tasks_without_a_listener_are_to_wait() -> None:
+def test_the_labs_executor_stands_for_airflows_own_under_its_name() -> None:
     def executor(**variables: str) -> str:
         return environment.wiring(Lab(settings.load(variables), SECRETS))["AIRFLOW__CORE__EXECUTOR"]
 
     assert executor() == "CeleryExecutor:airflow_celery_lab.inside_airflow.executor.LabCeleryExecutor"
-    assert executor(LAB_LISTENER_TIMEOUT="0") == "CeleryExecutor"
 
 
 def test_a_program_sees_the_settings_that_its_lab_runs_with(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def wiring(lab: Lab) -> dict[str, str]:
         "AIRFLOW_HOME": str(state.airflow),
         "AIRFLOW_CONFIG": str(roots.DATA / "config" / "airflow.cfg"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(settings.dags),
-        overrides.EXECUTOR: overrides.LAB_EXECUTOR if settings.listener_timeout else overrides.CELERY_EXECUTOR,
+        overrides.EXECUTOR: overrides.LAB_EXECUTOR,
         "AIRFLOW__CORE__FERNET_KEY": credentials.fernet_key,
         overrides.TASKS_URL: f"{web}/execution/",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",

@@ -1,16 +1,20 @@
-"""Airflow's CeleryExecutor, which also fails tasks on a queue that no worker listens to, and says why.
+"""Airflow's CeleryExecutor, which also knows where its tasks are: who has each, and what became of that worker.
 
-Airflow alone cannot tell such a task from one that waits behind busy workers. The scheduler loads this
-(`[core] executor`) unless LAB_LISTENER_TIMEOUT is 0.
+Airflow alone waits for silences to grow long: 300 s until a task whose worker is gone is given up, 600 s until a lost
+message is sent again; and a silence has other causes. Here a task fails when its worker has ended, a message is sent
+again when it is nowhere, and a task on a queue without a listener fails with that reason. The rules are in `custody`;
+this asks and acts. The scheduler loads it (`[core] executor`).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,116 +23,257 @@ from airflow.configuration import conf
 from airflow.executors.workloads import ExecuteTask
 from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.providers.celery.executors.celery_executor import CeleryExecutor
-from celery import states
-from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
+from airflow.utils.helpers import log_filename_template_renderer
+from sqlalchemy.exc import SQLAlchemyError
 
-from airflow_celery_lab.configuration import settings
-from airflow_celery_lab.configuration.settings import Settings
-from airflow_celery_lab.inside_airflow.listeners import Unheard
-from airflow_celery_lab.launcher import registry
+from airflow_celery_lab.configuration import names, services, settings
+from airflow_celery_lab.inside_airflow import custody, instances
+from airflow_celery_lab.inside_airflow.custody import Custody, Sight, Task, Verdict, Worker
+from airflow_celery_lab.inside_airflow.messages import OUTAGE, Messages
+from airflow_celery_lab.launcher import process_table, registry
+from airflow_celery_lab.launcher.registry import Record
 
 if TYPE_CHECKING:
     from airflow.executors import workloads
     from airflow.models.taskinstance import TaskInstance
 
-#: Seconds between two looks at who listens; a look reads a few small files.
-INTERVAL = 3.0
-#: Seconds that workers have to tell their queues, asked only before a task fails.
-ANSWER = 1.0
-#: What a Redis that is away makes of a request.
-OUTAGE = (OperationalError, RedisError)
+#: Seconds for which it is remembered that a task was cut off; a retry may come much later, or never.
+LATER = 3600.0
 
 
 class _Sent(NamedTuple):
     queue: str
     log: Path | None
+    workload: Any  #: of Airflow's; None if a former scheduler sent it
 
 
 class LabCeleryExecutor(CeleryExecutor):
-    """A CeleryExecutor that knows which queues the lab's workers serve."""
+    """A CeleryExecutor that knows the lab's workers."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]  # Airflow's own is untyped
         self._settings = settings.load(os.environ)
-        self._sent: dict[TaskInstanceKey, _Sent] = {}
-        self._unheard: Unheard[TaskInstanceKey] = Unheard(self._settings.listener_timeout)
-        self._looked = time.monotonic()
+        self._sent: dict[Any, _Sent] = {}  # By Airflow's key of the task or callback.
+        self._custody: Custody[Any] = Custody(self._settings.listener_timeout)
+        self._messages = Messages(self.celery_app)
+        self._records: dict[str, Record] = {}
+        self._cut_off: dict[Any, float] = {}
+        self._next = 0.0
+        # Before Airflow judges a silence, it is looked at.
+        self._silent = conf.getint("scheduler", "task_instance_heartbeat_timeout") / 2
+
+    def start(self) -> None:
+        """Take over what processes had that have ended: this scheduler's predecessor is one of them."""
+        super().start()
+        self._records = registry.running(self._settings.state)
+        self._end_jobs(os.environ.get(names.VARIABLE))
 
     def _process_workloads(self, workload_items: Sequence[workloads.All]) -> None:
         for workload in workload_items:
             if isinstance(workload, ExecuteTask):
-                log = Path(conf.get("logging", "base_log_folder")) / workload.log_path if workload.log_path else None
-                self._sent[workload.ti.key] = _Sent(workload.ti.queue, log)
+                log = _logs() / workload.log_path if workload.log_path else None
+                self._sent[workload.ti.key] = _Sent(workload.ti.queue, log, workload)
+            elif (callback := getattr(workload, "callback", None)) is not None:
+                data = callback.data if isinstance(callback.data, Mapping) else {}
+                queue = data.get("queue") or conf.get_mandatory_value("operators", "default_queue")
+                self._sent[callback.key] = _Sent(queue, None, workload)
         super()._process_workloads(workload_items)
+        self._prefer([workload.ti.key for workload in workload_items if isinstance(workload, ExecuteTask)])
 
     def try_adopt_task_instances(self, tis: Sequence[TaskInstance]) -> Sequence[TaskInstance]:
         """Take over the tasks of a scheduler that has ended, and remember their queues."""
-        self._sent.update({instance.key: _Sent(instance.queue or "", None) for instance in tis})
+        self._sent.update({instance.key: _Sent(instance.queue or "", _log_of(instance), None) for instance in tis})
         return super().try_adopt_task_instances(tis)
 
     def sync(self) -> None:
-        """Ask for the state of what was sent; fail what no worker will ever take."""
+        """Ask for the state of what was sent; give up what is known to be lost."""
         super().sync()
+        if self.job_id is None:  # `dag.test()`, which waits by itself.
+            return
+        records = registry.running(self._settings.state)
+        changed = {name: record.pid for name, record in records.items()} != {name: record.pid for name, record in self._records.items()}
+        self._records = records
         now = time.monotonic()
-        if self.workloads and now - self._looked >= INTERVAL:
-            self._looked = now
-            self._fail_unheard(now)
+        try:
+            if changed:
+                self._end_jobs(None)
+            if self.workloads and (changed or now >= self._next or instances.is_anyone_silent(self._job, self._silent)):
+                self._next = now + custody.INTERVAL
+                self._look(now)
+        except SQLAlchemyError as error:  # The next look is soon; the scheduler must not end for it.
+            self.log.warning("Cannot look after the tasks that were sent, Postgres does not answer: %s", error)
 
     def revoke_task(self, *, ti: TaskInstance) -> None:
-        """Take back what was queued for too long; without a trace, or `waiting` would count it twice."""
+        """Take back what was queued for too long, unless it is known to wait its turn.
+
+        Raises:
+            NotImplementedError: so Airflow's scheduler leaves it alone.
+
+        """
         key = ti.key
-        result, sent = self.workloads.get(key), self._sent.get(key)
-        super().revoke_task(ti=ti)
-        if result is not None and sent is not None:
-            with suppress(*OUTAGE):  # Revoked it is, and the workers know.
-                self._remove(sent.queue, result.task_id)
+        if key in self.queued_tasks or self._custody.is_placed(key):
+            raise NotImplementedError
+        self._take_back(key)
 
-    def _fail_unheard(self, now: float) -> None:
-        self._sent = {key: sent for key, sent in self._sent.items() if key in self.workloads or key in self.queued_tasks}
-        waiting = {key: sent.queue for key, sent in self._sent.items() if key in self.workloads}
-        late = self._unheard.observe(now, waiting, _served(self._settings))
-        if not late:
-            return
+    @property
+    def _job(self) -> int:
+        """The scheduler's, which Airflow sets before `start`; 0 where there is none (`dag.test()`)."""
+        return int(self.job_id or 0)
+
+    def _prefer(self, keys: Sequence[TaskInstanceKey]) -> None:
+        """Let tasks that were cut off not wait again behind those that came after them."""
+        for key in keys:
+            if self._cut_off.pop(key.primary, None) is not None and key in self.workloads:
+                with suppress(*OUTAGE), self._messages.deadline():
+                    self._messages.move_to_head(self._sent[key].queue, self.workloads[key].task_id)
+
+    def _note_cut_off(self, key: TaskInstanceKey) -> None:
+        now = time.monotonic()
+        self._cut_off = {former: moment for former, moment in self._cut_off.items() if now - moment < LATER}
+        self._cut_off[key.primary] = now
+
+    def _look(self, now: float) -> None:
+        rows: Mapping[Any, instances.Instance] = instances.pending(self._job)
+        tasks = {key: self._task(key, rows.get(key)) for key in self.workloads}
+        unsent = {*self.queued_tasks, *getattr(self, "queued_callbacks", ())}  # Airflow 3.1 has no callbacks.
+        self._sent = {key: sent for key, sent in self._sent.items() if key in tasks or key in unsent}
+        sight = Sight(now, time.time(), self._workers(), tasks, waiting=None)
         try:
-            for key in self._unheard.observe(now, {key: waiting[key] for key in late}, self._answering()):
-                if self.workloads[key].state == states.PENDING:
-                    self._fail(key)
-        except OUTAGE as error:  # Redis is away, and the next look is soon; the scheduler must not end for it.
-            self.log.warning("Cannot look after the tasks on queues without a listener: %s", error)
+            with self._messages.deadline():
+                sight = replace(sight, waiting=self._messages.waiting({task.queue for task in tasks.values()}))
+                if questions := self._custody.questions(sight):
+                    sight = replace(sight, answers=self._messages.ask(questions, list(sight.workers)))
+        except OUTAGE as error:
+            self.log.warning("Cannot see what waits in the queues, Redis does not answer: %s", error)
+            sight = replace(sight, waiting=None, answers=None)
+        verdict = self._custody.observe(sight)
+        self._next = now + verdict.next_look
+        self._act(verdict, rows, tasks)
 
-    def _answering(self) -> set[str]:
-        """Return the queues of the workers that answer: some may have been added (`airflow celery add-queue`)."""
-        answers = self.celery_app.control.inspect(timeout=ANSWER).active_queues() or {}
-        return {queue["name"] for queues in answers.values() for queue in queues}
-
-    def _fail(self, key: TaskInstanceKey) -> None:
-        sent = self._sent[key]
-        self._remove(sent.queue, self.workloads[key].task_id)
-        reason = (
-            f"No worker has listened to the queue {sent.queue!r} for {self._settings.listener_timeout:g} s; add it to a worker's --queues in the "
-            "Procfile, correct the queue's name in the DAG, or set LAB_LISTENER_TIMEOUT=0 to let such tasks wait."
+    def _task(self, key: Any, row: instances.Instance | None) -> Task:
+        message, queue = self.workloads[key].task_id, self._sent[key].queue if key in self._sent else ""
+        if row is None or row.queued:
+            # Airflow's database says nothing here of callbacks: their message says it all.
+            return Task(custody.QUEUED if row or not isinstance(key, TaskInstanceKey) else custody.OVER, message, queue)
+        return Task(
+            custody.RUNNING,
+            message,
+            queue,
+            worker=row.worker,
+            here=self._settings.state.lock(row.worker).exists(),
+            incarnation=self._incarnation(row),
+            started=row.started,
+            heartbeat=row.heartbeat,
         )
-        self.log.warning("%s.%s: %s", key.dag_id, key.task_id, reason)
-        if sent.log is not None:
+
+    def _workers(self) -> dict[str, Worker]:
+        workers = {
+            name: Worker(record.pid, record.started, frozenset(record.queues)) for name, record in self._records.items() if record.queues
+        }
+        nameless = [name for name, lives in registry.known(self._settings.state).items() if lives and name not in self._records]
+        return {**workers, **dict.fromkeys(nameless, Worker(None, 0.0, frozenset()))}
+
+    def _incarnation(self, row: instances.Instance) -> int | None:
+        """Return the launcher that a task's process descends from, if both are there."""
+        record = self._records.get(row.worker)
+        pid = row.pid
+        while record and pid and pid != record.pid:
+            pid = process_table.parent_of(pid)
+        return record.pid if record and pid else None
+
+    def _act(self, verdict: Verdict[Any], rows: Mapping[Any, instances.Instance], tasks: Mapping[Any, Task]) -> None:
+        if verdict.silence:
+            instances.renew({rows[key].id: seconds for key, seconds in verdict.silence.items()})
+        for key in verdict.lost:
+            reason = self._reason(tasks[key].worker)
+            instances.note(key, "worker lost", reason)
+            self._note_cut_off(key)
+            self._fail(key, reason)
+        for key in verdict.missing:
+            self._recover(key, rows.get(key))
+        for key in verdict.unheard:
+            queue = tasks[key].queue
+            with suppress(*OUTAGE), self._messages.deadline():
+                self._messages.remove(queue, tasks[key].message)
+            self._fail(key, _nobody_listens(queue, self._settings.listener_timeout))
+
+    def _recover(self, key: Any, row: instances.Instance | None) -> None:
+        """Send again what is nowhere; forget it if Airflow no longer waits for it."""
+        reason = f"Its message was lost: it was in no queue and with no worker at {_time()}; it is sent again."
+        sent = self._sent.get(key)
+        if not isinstance(key, TaskInstanceKey):
+            self._take_back(key)
+            if sent is not None:
+                self.log.warning("A callback: %s", reason)
+                self.queued_callbacks[key] = sent.workload
+        elif row is None or instances.send_again(key, row.id, reason):
+            self._take_back(key)
+            if row is not None:
+                self._note_cut_off(key)
+                self.log.warning("%s.%s: %s", key.dag_id, key.task_id, reason)
+
+    def _take_back(self, key: Any) -> None:
+        """Forget that a task was sent, and let no worker begin it that has its message after all."""
+        result, sent = self.workloads.pop(key, None), self._sent.get(key)
+        self.running.discard(key)
+        self.queued_tasks.pop(key, None)
+        if result is not None:
+            with suppress(*OUTAGE), self._messages.deadline():
+                self._messages.revoke(result.task_id)
+                if sent is not None:
+                    self._messages.remove(sent.queue, result.task_id)
+
+    def _fail(self, key: Any, reason: str) -> None:
+        self.log.warning("%s: %s", f"{key.dag_id}.{key.task_id}" if isinstance(key, TaskInstanceKey) else "A callback", reason)
+        sent = self._sent.get(key)
+        if sent is not None and sent.log is not None:
             _append(sent.log, reason)
         self.fail(key, reason)
 
-    def _remove(self, queue: str, task_id: str) -> None:
-        """Take a task's message off its queue if it still is there, so that no worker finds it later."""
-        with self.celery_app.connection_for_write() as connection:
-            redis = connection.default_channel.client
-            for message in redis.lrange(queue, 0, -1):
-                if task_id.encode() in message:  # Celery writes its id into the headers only.
-                    redis.lrem(queue, 1, message)
+    def _reason(self, worker: str) -> str:
+        status = registry.ends(self._settings.state).get(worker)
+        if status is None:
+            how = "its processes have ended" if worker not in self._records else "its processes have ended, and were started anew"
+        elif status - 128 in set(signal.Signals):  # As shells count, and the launcher does.
+            how = f"its process ended with signal {status - 128} ({signal.Signals(status - 128).name})"
+        else:
+            how = f"its process ended with exit status {status}"
+        return f"{worker} was lost at {_time()}: {how}."
+
+    def _end_jobs(self, own: str | None) -> None:
+        """Mark the jobs of the lab's processes that have ended, so that others take over what they had."""
+        state = self._settings.state
+        ended: dict[str, float | None] = {name: None for name, lives in registry.known(state).items() if not lives}
+        ended.update({name: record.started for name, record in self._records.items()})
+        if own is not None:
+            ended[own] = None
+        if count := instances.end_jobs(ended, self._job):
+            self.log.info("Marked %d jobs of processes that have ended", count)
 
 
-def _served(config: Settings) -> set[str]:
-    """Return the queues of all workers that run, whether they answer just now or not.
+def _nobody_listens(queue: str, timeout: float) -> str:
+    if services.QUEUE.fullmatch(queue):
+        advice = "add it to a worker's --queues in the Procfile, correct the queue's name in the DAG,"
+    else:
+        advice = "give it in the DAG a name of letters, digits, '_', '-' and '.', which a worker's line in the Procfile can have,"
+    return (
+        f"No worker has listened to the queue {queue!r} for {timeout:g} s; {advice} or set LAB_LISTENER_TIMEOUT=0 to let such tasks wait."
+    )
 
-    One that is paused, finishes its tasks or reconnects will take what waits, or its successor will.
-    """
-    return {queue for record in registry.running(config.state).values() for queue in record.queues}
+
+def _time() -> str:
+    return datetime.now(timezone.utc).strftime("%H:%M:%S UTC")
+
+
+def _logs() -> Path:
+    return Path(conf.get_mandatory_value("logging", "base_log_folder"))
+
+
+def _log_of(instance: TaskInstance) -> Path | None:
+    """Return where a task's log is, by Airflow's own template; None for a template of the user's that it has no words for."""
+    with suppress(Exception):  # Whatever the template asks for.
+        return _logs() / log_filename_template_renderer()(ti=instance)
+    return None
 
 
 def _append(log: Path, reason: str) -> None:

@@ -45,7 +45,8 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
     lab = labs.load(environ)
     _refuse_name_of_a_line(lab, environ, name)
     queues = _queues(service, lab, environ)
-    record = Record(name, os.getpid(), 0, list(command), supervisor, "waiting", "", time.time(), queues, lab.settings.dotenv_print)
+    now = time.time()
+    record = Record(name, os.getpid(), 0, list(command), supervisor, "waiting", "", now, queues, lab.settings.dotenv_print, now)
     registration = Registration(lab.state, record)
 
     if STARTER in environ and lab.state.stopping.exists():
@@ -173,7 +174,7 @@ def _stop(service: Service, lab: Lab, supervisor: str) -> guard.Stop:
         patience=HONCHO_GRACE + 0.2,
         # In half of all stops Airflow's triggerer sleeps for ten seconds: the process of its triggers closes its pipes a
         # moment before it can be collected, and then nothing is left to wake the `select` (`WatchedSubprocess.kill`).
-        # All that the sleep is followed by is that its job is marked as ended; silence marks it after 15 s.
+        # All that the sleep is followed by is that its job is marked as ended; the lab's executor does that.
         ends_alone=service.kind == "triggerer",
     )
 

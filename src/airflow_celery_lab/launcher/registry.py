@@ -35,6 +35,7 @@ class Record(NamedTuple):
     since: float  #: when it entered this state, in seconds since the epoch
     queues: Sequence[str] = ()  #: of a worker, Airflow's default one included
     dotenv: int = 0  #: what `.env` said when it was started (Settings.dotenv_print)
+    started: float = 0.0  #: when its launcher was, in seconds since the epoch
 
 
 class Registration:
@@ -88,6 +89,14 @@ def running(state: State) -> dict[str, Record]:
                 record = Record(**json.loads(path.read_text()))
                 records[record.name] = record
     return records
+
+
+def known(state: State) -> dict[str, bool]:
+    """Return the names of all processes that ever ran in the lab, and whether each lives.
+
+    One that found the disk full when it started lives without a record.
+    """
+    return {path.stem: is_held(path) for path in state.processes.glob("*.lock")}
 
 
 def note_end(state: State, name: str, status: int) -> None:

@@ -1,0 +1,249 @@
+"""Who has each task that was sent: a queue, a worker, or nobody. What was seen goes in, what to do comes out.
+
+Nothing is asked here. A task is given up for what is known, not for a silence: its worker has ended, its message is
+nowhere, no worker listens to its queue. Time counts only while somebody watches: after a pause of the scheduler, of
+all processes or of the machine, nobody is late who could not speak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+
+#: What Airflow says of a task: its message was sent; a worker has begun; Airflow waits for it no longer.
+QUEUED, RUNNING, OVER = "queued", "running", "over"
+#: Seconds between two looks, between those that concern something suspicious, and after a worker did not answer, which
+#: costs the scheduler a second.
+INTERVAL, SOON, PATIENT = 3.0, 1.0, 5.0
+#: Seconds within which a worker that was started may be busy with that; until it has answered once it has taken nothing.
+YOUNG = 60.0
+#: Seconds between two looks that count as watched; whoever looks every second or three was elsewhere in the rest.
+GAP = 10.0
+#: Seconds between the two looks that must both find a message nowhere: it may be on its way from its queue to a worker.
+TWICE = 1.0
+#: Seconds for which an answer to "who listens" holds, while all is well.
+CONFIRMED = 10.0
+#: Seconds after which a worker on another machine is gone, if neither it answers nor its task reports; Airflow alone gives
+#: a task up after 300. Nobody holds its record here.
+AWAY = 60.0
+#: Seconds by which a task's latest report may be older than what was watched of its silence: more than between two looks.
+SLACK = 5.0
+
+
+class Worker(NamedTuple):
+    """A worker of this lab that lives."""
+
+    incarnation: int | None  #: the pid of its launcher, which its successor of the same name does not have; None: unknown
+    started: float  #: seconds since the epoch
+    queues: frozenset[str]  #: of its line in the Procfile
+
+
+class Task(NamedTuple):
+    """A task that was sent to Celery."""
+
+    state: str  #: QUEUED, RUNNING or OVER
+    message: str  #: Celery's id
+    queue: str
+    worker: str = ""  #: of a running one, by name
+    here: bool = True  #: that worker is, or was, one of this lab's
+    incarnation: int | None = None  #: of the worker that its process descends from; None if there is no such process
+    started: float = 0.0  #: seconds since the epoch
+    heartbeat: float | None = None  #: the latest, in seconds since the epoch
+
+
+class Answer(NamedTuple):
+    """What a worker has answered."""
+
+    held: Collection[str] = ()  #: those of the messages it was asked for that it has taken
+    queues: Collection[str] | None = None  #: that it listens to; None if that was not asked
+
+
+@dataclass(frozen=True)
+class Sight(Generic[Key]):
+    """One look."""
+
+    now: float  #: seconds, on a clock that does not jump
+    wall: float  #: seconds since the epoch
+    workers: Mapping[str, Worker]  #: this lab's, by name
+    tasks: Mapping[Key, Task]
+    waiting: Collection[str] | None  #: messages in their queues; None if Redis did not answer
+    answers: Mapping[str, Answer] | None = None  #: by worker, of those who answered; None if nobody was asked
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What only the workers can say."""
+
+    messages: list[str]  #: who has these
+    listeners: bool  #: who listens to which queues
+    ping: bool  #: who is there at all
+
+    def __bool__(self) -> bool:
+        """Return whether there is anything to ask."""
+        return bool(self.messages) or self.listeners or self.ping
+
+
+@dataclass(frozen=True)
+class Verdict(Generic[Key]):
+    """What to do."""
+
+    lost: list[Key]  #: running, and their worker is gone: they fail
+    missing: list[Key]  #: sent, and their message is nowhere: it is sent again, or forgotten if the task is over
+    unheard: list[Key]  #: waiting on a queue that no worker has listened to for too long: they fail
+    silence: dict[Key, float]  #: seconds of it that were watched, where the latest report is older than that
+    next_look: float = field(default=INTERVAL, compare=False)  #: seconds until then
+
+
+class Custody(Generic[Key]):
+    """Remembers who had what."""
+
+    def __init__(self, listener_timeout: float) -> None:
+        """Let tasks wait for a listener for `listener_timeout` seconds, 0: without an end."""
+        self._listener_timeout = listener_timeout
+        self._looked: float | None = None
+        self._watched = 0.0
+        self._workers: dict[Key, tuple[str, int | None]] = {}
+        self._nowhere: dict[tuple[Key, str], float] = {}
+        self._confirmed: dict[str, float] = {}
+        self._unheard: dict[Key, float] = {}
+        self._reports: dict[Key, tuple[float, float]] = {}
+        self._placed: frozenset[Key] = frozenset()
+        self._ours: set[str] = set()
+        self._heard: set[tuple[str, int | None]] = set()
+        self._others: set[str] = set()
+        self._absent: dict[str, float] = {}
+
+    def questions(self, sight: Sight[Key]) -> Questions:
+        """Return what `observe` needs to know from the workers to judge this look."""
+        if sight.waiting is None:
+            return Questions([], listeners=False, ping=False)
+        queues = {task.queue for task in sight.tasks.values() if task.message in sight.waiting}
+        fresh = {queue for queue, moment in self._confirmed.items() if self._watched - moment < CONFIRMED}
+        return Questions(
+            [task.message for task in _unplaced(sight).values()],
+            listeners=bool(self._listener_timeout and queues - fresh),
+            ping=any(task.state == RUNNING and not task.here for task in sight.tasks.values()),
+        )
+
+    def observe(self, sight: Sight[Key]) -> Verdict[Key]:
+        """Take in one look."""
+        if self._looked is not None:
+            self._watched += min(sight.now - self._looked, GAP)
+        self._looked = sight.now
+        self._forget(sight)
+        self._note_reports(sight)
+        self._note_absence(sight)
+        lost, missing, unheard, silence = self._lost(sight), self._missing(sight), self._without_listener(sight), self._silence(sight)
+        next_look = PATIENT if sight.answers is not None and self._reticent(sight) else SOON if self._nowhere else INTERVAL
+        return Verdict(lost, missing, unheard, silence, next_look)
+
+    def is_placed(self, key: Key) -> bool:
+        """Return whether the latest look found a task in its queue, or with a worker that lives."""
+        return key in self._placed
+
+    def _forget(self, sight: Sight[Key]) -> None:
+        for memory in (self._workers, self._unheard, self._reports):
+            for key in [key for key in memory if key not in sight.tasks]:
+                memory.pop(key)
+
+    def _note_absence(self, sight: Sight[Key]) -> None:
+        """Note since when the workers of other machines have not answered; none of them is known before it has spoken."""
+        self._ours.update(sight.workers)
+        if sight.answers is None:
+            return
+        self._heard = {(name, worker.incarnation) for name, worker in sight.workers.items()} & (
+            self._heard | {(name, sight.workers[name].incarnation) for name in sight.answers if name in sight.workers}
+        )
+        self._others |= {task.worker for task in sight.tasks.values() if task.state == RUNNING and not task.here}
+        self._others = (self._others | set(sight.answers)) - self._ours
+        self._absent = {name: self._absent.get(name, self._watched) for name in self._others - set(sight.answers)}
+
+    def _gone(self, name: str) -> bool:
+        return name in self._absent and self._watched - self._absent[name] >= AWAY
+
+    def _lost(self, sight: Sight[Key]) -> list[Key]:
+        running = {key: task for key, task in sight.tasks.items() if task.state == RUNNING}
+        return [key for key, task in running.items() if (self._has_ended(key, task, sight) if task.here else self._is_away(key, task))]
+
+    def _has_ended(self, key: Key, task: Task, sight: Sight[Key]) -> bool:
+        worker = sight.workers.get(task.worker)
+        if worker is None:
+            return True
+        # A task that was deferred or sent again has another message, and perhaps another worker.
+        if key not in self._workers or self._workers[key][0] != task.message:
+            # Seen for the first time. Its process says whose it is; if that has ended, the clock does.
+            former = task.incarnation is None and task.started < worker.started
+            self._workers[key] = task.message, None if former else worker.incarnation
+        return worker.incarnation is not None and worker.incarnation != self._workers[key][1]
+
+    def _is_away(self, key: Key, task: Task) -> bool:
+        return self._gone(task.worker) and self._silent(key) >= AWAY
+
+    def _missing(self, sight: Sight[Key]) -> list[Key]:
+        if sight.waiting is None:
+            self._nowhere, self._placed = {}, frozenset()
+            return []
+        answers = sight.answers or {}
+        held = {message for answer in answers.values() for message in answer.held}
+        nowhere = {key: task for key, task in _unplaced(sight).items() if task.message not in held and not self._may_be_held(task, sight)}
+        self._placed = frozenset(key for key, task in sight.tasks.items() if task.state == QUEUED and key not in nowhere)
+        # The message is a part of it: one that was sent again is another one.
+        suspects = {(key, task.message) for key, task in nowhere.items()}
+        self._nowhere = {suspect: self._nowhere.get(suspect, self._watched) for suspect in suspects}
+        return [key for (key, _), since in self._nowhere.items() if self._watched - since >= TWICE]
+
+    def _may_be_held(self, task: Task, sight: Sight[Key]) -> bool:
+        """Return whether a worker that does not answer may live and have it."""
+        return any(task.queue in worker.queues for worker in self._reticent(sight)) or any(not self._gone(name) for name in self._absent)
+
+    def _reticent(self, sight: Sight[Key]) -> list[Worker]:
+        """Return this lab's workers that should have answered, and have not."""
+        return [
+            worker
+            for name, worker in sight.workers.items()
+            if name not in (sight.answers or ()) and ((name, worker.incarnation) in self._heard or sight.wall - worker.started > YOUNG)
+        ]
+
+    def _without_listener(self, sight: Sight[Key]) -> list[Key]:
+        if not self._listener_timeout or sight.waiting is None:
+            return []
+        if sight.answers is not None:
+            heard = {queue for answer in sight.answers.values() for queue in answer.queues or ()}
+            # One that is paused, finishes its tasks or reconnects will take what waits, or its successor will.
+            heard |= {queue for name, worker in sight.workers.items() if name not in sight.answers for queue in worker.queues}
+            self._confirmed.update(dict.fromkeys(heard, self._watched))
+        late = []
+        for key, task in sight.tasks.items():
+            confirmed = self._confirmed.get(task.queue)
+            if task.message not in sight.waiting or (confirmed is not None and self._watched - confirmed < CONFIRMED):
+                self._unheard.pop(key, None)
+            elif self._watched - self._unheard.setdefault(key, self._watched) >= self._listener_timeout:
+                late.append(key)
+        return late
+
+    def _note_reports(self, sight: Sight[Key]) -> None:
+        for key, task in sight.tasks.items():
+            if (
+                task.state == RUNNING
+                and task.heartbeat is not None
+                and (key not in self._reports or self._reports[key][0] != task.heartbeat)
+            ):
+                self._reports[key] = (task.heartbeat, self._watched)
+
+    def _silent(self, key: Key) -> float:
+        return self._watched - self._reports[key][1] if key in self._reports else 0.0
+
+    def _silence(self, sight: Sight[Key]) -> dict[Key, float]:
+        return {
+            key: self._silent(key)
+            for key, task in sight.tasks.items()
+            if task.state == RUNNING and task.heartbeat is not None and sight.wall - task.heartbeat > self._silent(key) + SLACK
+        }
+
+
+def _unplaced(sight: Sight[Key]) -> dict[Key, Task]:
+    """Return the tasks that a worker should have, as they neither wait nor run."""
+    return {key: task for key, task in sight.tasks.items() if task.state != RUNNING and task.message not in (sight.waiting or ())}

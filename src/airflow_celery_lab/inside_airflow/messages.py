@@ -1,0 +1,110 @@
+"""Where Celery's messages are: in the lists of Redis, or with a worker. The executor's questions to both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, timeout
+from celery import Celery
+from kombu.connection import Connection
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from airflow_celery_lab.configuration import names
+from airflow_celery_lab.inside_airflow.custody import Answer, Questions
+
+#: Seconds that workers have to answer; one that is alive needs milliseconds.
+ANSWER = 1.0
+#: Seconds for one look; a Redis that hangs must not hang the scheduler.
+DEADLINE = 3
+#: What a Redis that is away or hangs makes of a question.
+OUTAGE = (OperationalError, RedisError, AirflowTaskTimeout)
+
+
+class Messages:
+    """The messages of one Celery app. All methods raise one of OUTAGE when Redis is away; use them within `deadline`."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        # Not of Celery's pool, which cannot be used any more once it was closed.
+        self._connections: dict[str, Connection] = {}
+
+    @contextmanager
+    def deadline(self) -> Iterator[None]:
+        """End what takes longer than DEADLINE seconds; a connection that was cut off in the middle is used no further.
+
+        Raises:
+            OUTAGE: Redis is away, or hangs.
+
+        """
+        try:
+            with timeout(seconds=DEADLINE):  # type: ignore[no-untyped-call]  # Airflow's own
+                yield
+        except OUTAGE:
+            for connection in self._connections.values():
+                with suppress(Exception):  # Whatever a broken connection answers to being closed.
+                    connection.release()  # type: ignore[no-untyped-call]  # kombu's own
+            self._connections.clear()
+            raise
+
+    def waiting(self, queues: Iterable[str]) -> set[str]:
+        """Return the ids of the messages that wait in `queues`."""
+        return {_id(message) for name in self._lists(queues) for message in self._redis.lrange(name, 0, -1)}
+
+    def remove(self, queue: str, message: str) -> None:
+        """Take a message off its queue if it still is there, so that no worker finds it later."""
+        for name, text in self._find(queue, message):
+            self._redis.lrem(name, 1, text)
+
+    def move_to_head(self, queue: str, message: str) -> None:
+        """Let a message that waits be the next one that a worker takes."""
+        for name, text in self._find(queue, message):
+            # Workers take from the right. One that has taken it just now keeps it: it must not be there twice.
+            if self._redis.lrem(name, 1, text):
+                self._redis.rpush(name, text)
+
+    def ask(self, questions: Questions, workers: Collection[str]) -> dict[str, Answer]:
+        """Return what each worker answers within ANSWER seconds; sooner when as many as `workers` have answered."""
+        # A limit of none would mean to wait for all the time that there is.
+        inspect = self._app.control.inspect(timeout=ANSWER, limit=len(workers) or None, connection=self._to("workers"))
+        held: dict[str, Any] = inspect.query_task(questions.messages) or {} if questions.messages or questions.ping else {}
+        queues: dict[str, Any] = inspect.active_queues() or {} if questions.listeners else {}
+        return {
+            names.worker_name(node): Answer(
+                tuple(held.get(node) or ()), tuple(queue["name"] for queue in queues[node]) if node in queues else None
+            )
+            for node in {**held, **queues}
+        }
+
+    def revoke(self, message: str) -> None:
+        """Let no worker begin a task that has its message after all."""
+        self._app.control.revoke(message, connection=self._to("workers"))
+
+    def _to(self, whom: str) -> Connection:
+        """Return the connection for this purpose. After a question to the workers, an answer may be outstanding on theirs."""
+        if whom not in self._connections:
+            self._connections[whom] = self._app.connection_for_write()
+        return self._connections[whom]
+
+    @property
+    def _redis(self) -> Any:
+        channel: Any = self._to("lists").default_channel
+        return channel.client
+
+    def _lists(self, queues: Iterable[str]) -> list[str]:
+        """Return the lists in which kombu keeps the messages of `queues`: one a priority."""
+        channel: Any = self._to("lists").default_channel
+        return [channel._q_for_pri(queue, priority) for queue in queues for priority in channel.priority_steps]  # noqa: SLF001  # There is no other way to its names.
+
+    def _find(self, queue: str, message: str) -> list[tuple[str, bytes]]:
+        return [(name, text) for name in self._lists([queue]) for text in self._redis.lrange(name, 0, -1) if _id(text) == message]
+
+
+def _id(message: bytes) -> str:
+    try:
+        return str(json.loads(message)["headers"]["id"])
+    except (ValueError, KeyError, TypeError):  # Another program's.
+        return ""
