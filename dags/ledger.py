@@ -19,14 +19,15 @@ from airflow.sdk import BaseOperator, Context, Param, dag, get_current_context, 
 class Entry(BaseOperator):
     """Writes a line, takes its time in a worker's slot or with the triggerer, and writes another line."""
 
-    def __init__(self, *, item: int, **options: Any) -> None:
+    def __init__(self, *, item: int, duration: str = "seconds", **options: Any) -> None:
         super().__init__(**options)
         self.item = item
+        self.duration = duration
 
     def execute(self, context: Context) -> None:
         """Begin."""
         self.write("start", context)
-        seconds = context["params"]["seconds"]
+        seconds = context["params"][self.duration]
         if context["params"]["defer"]:
             self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=seconds)), method_name="finish")
         time.sleep(seconds)
@@ -55,17 +56,26 @@ class Entry(BaseOperator):
         "tasks": Param(60, type="integer", minimum=1),
         "seconds": Param(1.0, type="number", minimum=0),
         "defer": Param(default=False, type="boolean"),
+        "long": Param(0, type="integer", minimum=0),
+        "long_seconds": Param(60.0, type="number", minimum=0),
     },
     default_args={"retries": 5, "retry_delay": 1},
 )
 def ledger() -> None:
-    """Run `tasks` entries of `seconds` seconds."""
+    """Run `tasks` entries of `seconds` seconds, and beside them `long` ones of `long_seconds`, which have one try each."""
 
     @task
     def items() -> list[int]:
         return list(range(get_current_context()["params"]["tasks"]))
 
+    @task
+    def long_items() -> list[int]:
+        params = get_current_context()["params"]
+        return list(range(params["tasks"], params["tasks"] + params["long"]))
+
     Entry.partial(task_id="entry").expand(item=items())
+    # Short ones cannot see a false alarm. These start first, so that all of them run when something is broken.
+    Entry.partial(task_id="long", duration="long_seconds", retries=0, priority_weight=10).expand(item=long_items())
 
 
 ledger()

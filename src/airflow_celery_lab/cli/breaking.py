@@ -44,10 +44,11 @@ def resume(name: Name) -> None:
 def experiment(
     names: Annotated[list[str] | None, typer.Argument(metavar="FAULT...", help="Faults (default: all).")] = None,
     times: Annotated[int, typer.Option("--trials", "-n", min=1, help="How often each.")] = 1,
+    quick: Annotated[bool, typer.Option(help="Without what takes minutes: long tasks, long faults.")] = False,
     as_json: Json = False,
 ) -> NoReturn:
     """Break the background cluster under load, and show what each fault cost. Exits with 1 if a task was lost."""
-    selected = trials.chosen(names or [])
+    selected = trials.chosen(names or [], quick=quick)
     with Cluster.open() as cluster:
         cluster.require_background()
         done = []

@@ -78,17 +78,33 @@ def trial(done: Trial) -> str:
     """Return one line about one trial."""
     balance = done.balance
     time = f"ready after {done.recovered:.1f} s" if done.recovered is not None else "never ready again"
+    again = f", cut off ones again after {', '.join(f'{seconds:.1f}' for seconds in done.again)} s" if done.again else ""
     lost = "".join(f"; task {task}: {reason}" for task, reason in balance.lost.items())
-    return f"{done.fault}: {time}, run {done.state}, {len(balance.lost)} of {balance.tasks} tasks lost, {balance.repeated} repeated{lost}"
+    return f"{done.fault}: {time}, run {done.state}, {len(balance.lost)} of {balance.tasks} tasks lost, {balance.repeated} repeated{again}{lost}"
 
 
 def rows(summary: Sequence[Row]) -> Table:
     """Return the table of `lab experiment`."""
-    table = _table("FAULT", ">TRIALS", ">RECOVERED", ">MEDIAN S", ">MAX S", ">TASKS", ">LOST", ">REPEATED")
+    table = _table("FAULT", ">TRIALS", ">RECOVERED", ">MEDIAN S", ">MAX S", ">TASKS", ">LOST", ">REPEATED", ">AGAIN", ">MEDIAN S", ">MAX S")
     for row in summary:
-        times = (f"{row.median}" if row.median is not None else "-", f"{row.maximum}" if row.maximum is not None else "-")
-        table.add_row(row.fault, f"{row.trials}", f"{row.recovered}", *times, f"{row.tasks}", f"{row.lost}", f"{row.repeated}")
+        table.add_row(
+            row.fault,
+            f"{row.trials}",
+            f"{row.recovered}",
+            _figure(row.median),
+            _figure(row.maximum),
+            f"{row.tasks}",
+            f"{row.lost}",
+            f"{row.repeated}",
+            f"{row.again}",
+            _figure(row.again_median),
+            _figure(row.again_maximum),
+        )
     return table
+
+
+def _figure(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds}"
 
 
 def progress(result: Run) -> str:

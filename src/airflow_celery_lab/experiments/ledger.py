@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,24 @@ def read(path: Path) -> list[Entry]:
             continue
         entries.append(Entry(data["task"], data["try"], data["event"], data["worker"], data["time"]))
     return entries
+
+
+def again(entries: Sequence[Entry], moment: float, concerned: Collection[int] | None = None) -> list[float]:
+    """Return the seconds from `moment` (since the epoch) until each task that was cut off then started again.
+
+    Those are `concerned`, or the tasks that had started before and started anew without a finish in between.
+    """
+    seconds: dict[int, float] = {}
+    running: dict[int, float] = {}
+    for entry in sorted(entries, key=lambda entry: entry.time):
+        cut_off = entry.task in concerned if concerned is not None else entry.task in running and running[entry.task] < moment
+        if entry.event == "start" and entry.time > moment and cut_off:
+            seconds.setdefault(entry.task, entry.time - moment)
+        if entry.event == "start":
+            running[entry.task] = entry.time
+        else:
+            running.pop(entry.task, None)
+    return list(seconds.values())
 
 
 def balance(tasks: int, entries: Iterable[Entry], states: Mapping[int, str | None], successes: Mapping[int, int]) -> Balance:

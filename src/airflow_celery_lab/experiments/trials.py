@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
 from airflow_celery_lab.cluster import runs, trees
 from airflow_celery_lab.cluster.handle import Cluster
-from airflow_celery_lab.configuration import procfile
+from airflow_celery_lab.configuration import names, procfile
+from airflow_celery_lab.configuration.environment import wiring
 from airflow_celery_lab.errors import LabError, NotReadyError, UnknownExperimentError
 from airflow_celery_lab.experiments import ledger
-from airflow_celery_lab.experiments.ledger import Balance
+from airflow_celery_lab.experiments.ledger import Balance, Entry
 from airflow_celery_lab.wait import wait_until
 
 #: The load is a run of this DAG, over so many workers of the line `worker-default`.
 DAG, WORKERS = "ledger", 3
-LOAD = {"tasks": 60, "seconds": 1.0}
-#: The same number of tasks that wait with the triggerer, for longer than all of them take to get there.
+#: Short tasks, which would be missed at once if they were lost.
+SHORT = {"tasks": 60, "seconds": 1.0}
+#: Beside them some that a false alarm would end: they have one try.
+LONG = {"long": 4, "long_seconds": 60.0}
+#: Short tasks that wait with the triggerer, for longer than all of them take to get there.
 DEFERRED = {"tasks": 60, "seconds": 15.0, "defer": True}
 #: The fault comes when so many tasks have started.
 STARTED = 15
-#: Seconds for which a worker is paused: longer than `[scheduler] task_instance_heartbeat_timeout`.
-PAUSE = 25.0
+#: Seconds for which one process is paused, and for which all are.
+PAUSE, STANDSTILL = 60.0, 120.0
+#: Seconds for which the machine seems to have slept: twice Airflow's heartbeat timeout.
+SLEEP = 600
+#: The worker that is broken.
+VICTIM = "worker-default-2"
 #: Seconds in which all must be ready, and the run be over, after the fault.
-RECOVERY, RUN = 120.0, 240.0
+RECOVERY, RUN = 120.0, 420.0
 
 
 @dataclass(frozen=True)
@@ -37,8 +47,9 @@ class Fault:
     """One way to break the lab."""
 
     name: str
-    inject: Callable[[Cluster], None]
-    load: Mapping[str, Any] = field(default_factory=lambda: LOAD)
+    inject: Callable[[Cluster], Collection[int] | None]  #: returns the tasks that must run anew, where the ledger cannot say
+    load: Mapping[str, Any]
+    takes_minutes: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,7 @@ class Trial:
     recovered: float | None  #: seconds until all was ready again, None if it never was
     state: str  #: of the DAG run
     balance: Balance
+    again: Sequence[float] = ()  #: seconds from the fault until each task that it cut off ran again
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,9 @@ class Row:
     tasks: int
     lost: int
     repeated: int
+    again: int  #: tasks that the fault cut off, and that ran again
+    again_median: float | None  #: seconds from the fault until they did
+    again_maximum: float | None
 
 
 def _kill(name: str) -> Callable[[Cluster], None]:
@@ -70,6 +85,17 @@ def _kill(name: str) -> Callable[[Cluster], None]:
         cluster.kill(name)
 
     return inject
+
+
+def _kill_busy_worker(cluster: Cluster) -> None:
+    path = cluster.lab.state.ledger(_latest(cluster))
+
+    def idle() -> str | None:
+        running = {entry.task for entry in ledger.read(path) if entry.worker == VICTIM and entry.event == "start"}
+        return None if running - {entry.task for entry in ledger.read(path) if entry.event == "finish"} else f"{VICTIM} runs nothing"
+
+    wait_until(idle, 30, f"a task on {VICTIM}", interval=0.01)
+    cluster.kill(VICTIM)
 
 
 def _restart(name: str) -> Callable[[Cluster], None]:
@@ -98,35 +124,122 @@ def _kill_supervisor(cluster: Cluster) -> None:
 
 def _power_loss(cluster: Cluster) -> None:
     processes = cluster.supervisor.processes
-    victims = [cluster.supervisor.pid]
-    for record in cluster.records.values():
-        victims += trees.pids(record)
+    everything = _everything(cluster)
     for number in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in victims:
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+        _signal(everything, number)
     wait_until(lambda: "processes are left" if cluster.records else None, 15, "the end of all processes")
     cluster.supervisor.start(processes, os.environ)
 
 
+def _kill_early_worker(cluster: Cluster) -> Collection[int]:
+    """Kill a worker at a moment when it has taken messages whose tasks have not begun; return those tasks."""
+    path = cluster.lab.state.ledger(_latest(cluster))
+    node = names.node_name(VICTIM)
+    inspect = cluster.broker.celery.control.inspect([node], timeout=5, limit=1)
+
+    def begun() -> set[int]:
+        return {entry.task for entry in ledger.read(path)}
+
+    def taken() -> set[int]:
+        found = (re.search(r"\.entry\[(\d+)\] ", json.dumps(task)) for task in (inspect.active(safe=True) or {}).get(node, []))
+        return {int(match[1]) for match in found if match} - begun()
+
+    wait_until(lambda: None if taken() else f"{VICTIM} has begun all that it has taken", 30, "a task that is taken", interval=0.01)
+    tasks = taken()
+    cluster.kill(VICTIM)
+    return tasks - begun()
+
+
+def _lose_messages(cluster: Cluster) -> Collection[int]:
+    """Kill Redis with two seconds of its work not on disk, as a machine that crashes does."""
+    run_id = _latest(cluster)
+    cluster.broker.redis.config_set("appendonly", "no")
+    time.sleep(2)  # The fault itself.
+    cluster.kill("redis")
+    begun = {entry.task for entry in ledger.read(cluster.lab.state.ledger(run_id))}
+    queued = {task.map_index for task in cluster.look(DAG, run_id).tasks if task.task_id == "entry" and task.state == "queued"}
+    return queued - begun
+
+
+def _hang_worker(cluster: Cluster) -> None:
+    """Pause a worker until its tasks have run elsewhere: Airflow gives them up after 300 s."""
+    run_id = _latest(cluster)
+    cluster.pause(VICTIM)
+    with suppress(NotReadyError):
+        wait_until(lambda: _unfinished(cluster, run_id), RUN, "the run", interval=1.0)
+    cluster.resume(VICTIM)
+
+
+def _stand_still(cluster: Cluster) -> None:
+    everything = _everything(cluster)
+    _signal(everything, signal.SIGSTOP)
+    time.sleep(STANDSTILL)  # The fault itself.
+    _signal(everything, signal.SIGCONT)
+
+
+def sleep(cluster: Cluster) -> None:
+    """Let the machine have slept, as far as Airflow can see: the latest report of each running task is ten minutes older."""
+    import psycopg2
+
+    url = wiring(cluster.lab)["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("+psycopg2", "")
+    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE task_instance SET last_heartbeat_at = last_heartbeat_at - make_interval(secs => %s) WHERE state = 'running'", (SLEEP,)
+        )
+    connection.close()
+
+
+def _stop(name: str) -> Callable[[Cluster], None]:
+    def inject(cluster: Cluster) -> None:
+        cluster.stop([name])
+        time.sleep(PAUSE)  # The fault itself.
+        cluster.supervisor.launch([name])
+
+    return inject
+
+
+def _latest(cluster: Cluster) -> str:
+    return str(cluster.api.pages(f"/dags/{DAG}/dagRuns", "dag_runs")[-1]["dag_run_id"])
+
+
+def _everything(cluster: Cluster) -> list[int]:
+    return [cluster.supervisor.pid, *(pid for record in cluster.records.values() for pid in trees.pids(record))]
+
+
+def _signal(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+WITH_LONG: Mapping[str, Any] = {**SHORT, **LONG}
+#: Long enough to run before an outage of the api-server, during it and after it.
+WITH_LONGER: Mapping[str, Any] = {**SHORT, **LONG, "long_seconds": 90.0}
 FAULTS: tuple[Fault, ...] = (
-    Fault("kill-worker", _kill("worker-default")),
-    Fault("pause-worker", _pause("worker-default")),
-    Fault("kill-redis", _kill("redis")),
-    Fault("restart-redis", _restart("redis")),
-    Fault("kill-postgres", _kill("postgres")),
-    Fault("restart-postgres", _restart("postgres")),
-    Fault("kill-scheduler", _kill("scheduler")),
-    Fault("kill-webserver", _kill("webserver")),
-    Fault("kill-dag-processor", _kill("dag-processor")),
-    Fault("kill-triggerer", _kill("triggerer"), DEFERRED),
-    Fault("kill-supervisord", _kill_supervisor),
-    Fault("power-loss", _power_loss),
+    Fault("kill-worker", _kill_busy_worker, SHORT),
+    Fault("kill-early-worker", _kill_early_worker, SHORT),
+    Fault("pause-worker", _pause(VICTIM), WITH_LONG, takes_minutes=True),
+    Fault("hang-worker", _hang_worker, SHORT, takes_minutes=True),
+    Fault("kill-redis", _kill("redis"), WITH_LONG),
+    Fault("lose-messages", _lose_messages, WITH_LONG),
+    Fault("restart-redis", _restart("redis"), WITH_LONG),
+    Fault("kill-postgres", _kill("postgres"), WITH_LONG),
+    Fault("restart-postgres", _restart("postgres"), WITH_LONG),
+    Fault("kill-scheduler", _kill("scheduler"), WITH_LONG),
+    Fault("kill-webserver", _kill("webserver"), WITH_LONG),
+    Fault("pause-webserver", _pause("webserver"), WITH_LONGER, takes_minutes=True),
+    Fault("stop-webserver", _stop("webserver"), WITH_LONGER, takes_minutes=True),
+    Fault("kill-dag-processor", _kill("dag-processor"), WITH_LONG),
+    Fault("kill-triggerer", _kill("triggerer"), {**DEFERRED, **LONG}),
+    Fault("kill-supervisord", _kill_supervisor, SHORT),
+    Fault("power-loss", _power_loss, SHORT),
+    Fault("stand-still", _stand_still, WITH_LONG, takes_minutes=True),
+    Fault("sleep", sleep, WITH_LONG, takes_minutes=True),
 )
 
 
-def chosen(names: Sequence[str]) -> list[Fault]:
-    """Return the faults of these names, all of them for none.
+def chosen(names: Sequence[str], *, quick: bool = False) -> list[Fault]:
+    """Return the faults of these names, all of them for none; `quick` leaves out what takes minutes: those faults, and the long tasks.
 
     Raises:
         UnknownExperimentError: there is no such fault.
@@ -135,7 +248,8 @@ def chosen(names: Sequence[str]) -> list[Fault]:
     by_name = {fault.name: fault for fault in FAULTS}
     if unknown := [name for name in names if name not in by_name]:
         raise UnknownExperimentError(f"there is no fault {unknown[0]!r}; there is: {', '.join(by_name)}.")
-    return [by_name[name] for name in names] or list(FAULTS)
+    selected = [by_name[name] for name in names] or [fault for fault in FAULTS if not (quick and fault.takes_minutes)]
+    return [replace(fault, load={**fault.load, "long": 0}) for fault in selected] if quick else selected
 
 
 def run(cluster: Cluster, selected: Sequence[Fault], count: int) -> Iterator[Trial]:
@@ -162,6 +276,7 @@ def summary(done: Sequence[Trial]) -> list[Row]:
     for name in dict.fromkeys(trial.fault for trial in done):
         own = [trial for trial in done if trial.fault == name]
         times = [trial.recovered for trial in own if trial.recovered is not None]
+        again = [seconds for trial in own for seconds in trial.again]
         rows.append(
             Row(
                 fault=name,
@@ -172,6 +287,9 @@ def summary(done: Sequence[Trial]) -> list[Row]:
                 tasks=sum(trial.balance.tasks for trial in own),
                 lost=sum(len(trial.balance.lost) for trial in own),
                 repeated=sum(trial.balance.repeated for trial in own),
+                again=len(again),
+                again_median=round(median(again), 1) if again else None,
+                again_maximum=round(max(again), 1) if again else None,
             )
         )
     return rows
@@ -180,7 +298,8 @@ def summary(done: Sequence[Trial]) -> list[Row]:
 def _trial(cluster: Cluster, fault: Fault) -> Trial:
     run_id = cluster.trigger(DAG, fault.load)
     wait_until(lambda: _early(cluster, run_id), RUN, f"the load of {fault.name}", interval=0.2)
-    fault.inject(cluster)
+    moment = time.time()
+    concerned = fault.inject(cluster)
     began = time.monotonic()
     expected = procfile.services_of(cluster.supervisor.processes)
     recovered: float | None = None
@@ -189,7 +308,9 @@ def _trial(cluster: Cluster, fault: Fault) -> Trial:
         recovered = time.monotonic() - began
     with suppress(NotReadyError):
         wait_until(lambda: _unfinished(cluster, run_id), RUN, f"the run of {fault.name}", interval=1.0)
-    return Trial(fault.name, recovered, cluster.api.run_state(DAG, run_id), _balance(cluster, run_id, fault.load))
+    entries = ledger.read(cluster.lab.state.ledger(run_id))
+    again = ledger.again(entries, moment, concerned)
+    return Trial(fault.name, recovered, cluster.api.run_state(DAG, run_id), _balance(cluster, run_id, fault.load, entries), again)
 
 
 def _early(cluster: Cluster, run_id: str) -> str | None:
@@ -205,14 +326,19 @@ def _unfinished(cluster: Cluster, run_id: str) -> str | None:
     return None if state in runs.FINAL else f"it is {state}"
 
 
-def _balance(cluster: Cluster, run_id: str, load: Mapping[str, Any]) -> Balance:
-    tasks = [task for task in cluster.look(DAG, run_id).tasks if task.map_index >= 0]
-    states = {task.map_index: task.state for task in tasks}
+def _balance(cluster: Cluster, run_id: str, load: Mapping[str, Any], entries: Sequence[Entry]) -> Balance:
+    first = {"entry": 0, "long": load["tasks"]}
+    tasks = {
+        first[task.task_id] + task.map_index: task
+        for task in cluster.look(DAG, run_id).tasks
+        if task.task_id in first and task.map_index >= 0
+    }
+    states = {number: task.state for number, task in tasks.items()}
     # A first try has no others beside it.
     successes = {
-        task.map_index: int(task.state == "success")
+        number: int(task.state == "success")
         if task.try_number == 1
         else ledger.successful_tries(cluster.api.tries(DAG, run_id, task.task_id, task.map_index))
-        for task in tasks
+        for number, task in tasks.items()
     }
-    return ledger.balance(load["tasks"], ledger.read(cluster.lab.state.ledger(run_id)), states, successes)
+    return ledger.balance(load["tasks"] + load.get("long", 0), entries, states, successes)
