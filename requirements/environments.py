@@ -44,6 +44,9 @@ def lock(descriptor: str, link: str) -> int:
     except BlockingIOError:
         print(f"lab: waiting for another set-up of {link}", file=sys.stderr)
         fcntl.flock(int(descriptor), fcntl.LOCK_EX)
+    except OSError as error:
+        print(f"lab: cannot lock a file in {link}.d: {error.strerror}; set LAB_VENV to a folder on another file system.", file=sys.stderr)
+        return 14
     return 0
 
 

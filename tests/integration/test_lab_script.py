@@ -295,7 +295,7 @@ def test_a_folder_that_cannot_hold_an_environment_is_told(checkout: Checkout) ->
 
     assert done.returncode == 14
     assert done.stderr.splitlines()[-1] == (
-        f"lab: cannot write to {checkout.root}/file/venv.d; fix the permissions of that folder or set LAB_VENV to another path."
+        f"lab: cannot write to {checkout.root}/file/venv.d: Not a directory; free space, fix its permissions or set LAB_VENV to another path."
     )
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 import psutil
 
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import environment
+from airflow_celery_lab.configuration import credentials, environment
 from airflow_celery_lab.configuration.services import Service
 from airflow_celery_lab.configuration.settings import BASE_PORTS, Settings
 from airflow_celery_lab.errors import AlreadyRunningError, LabError, PortTakenError, SettingsError, StateFolderError
@@ -42,6 +42,10 @@ def problems(settings: Settings, expected: Mapping[str, Service], environ: Mappi
         )
         return
     yield from environment.conflicts(settings, environ)
+    try:
+        credentials.require_abilities(settings.home)
+    except LabError as error:
+        yield error
     if not settings.dags.is_dir():
         yield SettingsError(
             f"the DAG folder {settings.dags} does not exist; create it, or set LAB_DAGS to another one.",

@@ -38,6 +38,8 @@ def load_or_create(state: State) -> Credentials:
 
     """
     path = state.secrets
+    if not path.exists():
+        require_abilities(state.home)
     make_private_folder(state.home)
     try:
         if not path.exists():
@@ -62,10 +64,33 @@ def make_private_folder(folder: Path) -> None:
         files.write(probe, "x")
         probe.unlink()
     except OSError as error:
+        raise _not_writable(folder, error) from error
+
+
+def require_abilities(home: Path) -> None:
+    """Do nothing when the file system of the state folder, which need not exist yet, can do what a state needs.
+
+    Raises:
+        StateFolderError: it cannot, or cannot be written to.
+
+    """
+    try:
+        lacking = files.lacking(home)
+    except OSError as error:
+        raise _not_writable(home, error) from error
+    if lacking:
+        words = " or ".join(filter(None, [", ".join(lacking[:-1]), lacking[-1]]))
         raise StateFolderError(
-            f"cannot write to the state folder {folder}: {error.strerror}; free space, fix its permissions, or set LAB_HOME to another folder.",
-            path=folder,
-        ) from error
+            f"the file system of the state folder {home} has no {words}, which the lab needs; set LAB_HOME to a folder on another one.",
+            path=home,
+        )
+
+
+def _not_writable(folder: Path, error: OSError) -> StateFolderError:
+    return StateFolderError(
+        f"cannot write to the state folder {folder}: {error.strerror}; free space, fix its permissions, or set LAB_HOME to another folder.",
+        path=folder,
+    )
 
 
 def _publish(path: Path, text: str) -> None:
