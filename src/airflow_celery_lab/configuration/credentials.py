@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -44,11 +45,28 @@ def load_or_create(state: State) -> Credentials:
     try:
         if not path.exists():
             _publish(path, json.dumps(_random()._asdict(), indent=2) + "\n")
-        return Credentials(**json.loads(path.read_text()))
+    except OSError as error:
+        raise _unusable(path, error) from error
+    return load(state)
+
+
+def load(state: State) -> Credentials:
+    """Return the secrets of the lab in `state`, and write nothing.
+
+    Raises:
+        StateFolderError: there are none, or the file holds something else.
+
+    """
+    try:
+        return Credentials(**json.loads(state.secrets.read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise StateFolderError(
-            f"cannot use the secrets in {path}: {error}; fix the file, or run `{typed()} clean` to start with a new lab.", path=path
-        ) from error
+        raise _unusable(state.secrets, error) from error
+
+
+def _unusable(path: Path, error: Exception) -> StateFolderError:
+    return StateFolderError(
+        f"cannot use the secrets in {path}: {error}; fix the file, or run `{typed()} clean` to start with a new lab.", path=path
+    )
 
 
 def make_private_folder(folder: Path) -> None:
@@ -87,9 +105,15 @@ def require_abilities(home: Path) -> None:
 
 
 def _not_writable(folder: Path, error: OSError) -> StateFolderError:
+    reason, advice = error.strerror, "fix its permissions"
+    if error.errno == errno.EROFS:
+        advice = "mount it writable"
+    elif error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        advice = "free space"
+        if files.free_inodes(folder) == 0:
+            reason, advice = "it has no inodes left for more files (`df -i`)", "delete files"
     return StateFolderError(
-        f"cannot write to the state folder {folder}: {error.strerror}; free space, fix its permissions, or set LAB_HOME to another folder.",
-        path=folder,
+        f"cannot write to the state folder {folder}: {reason}; {advice}, or set LAB_HOME to another folder.", path=folder
     )
 
 

@@ -26,6 +26,17 @@ def write(path: Path, text: str, mode: int = 0o600) -> None:
         raise
 
 
+def free_inodes(folder: Path) -> int | None:
+    """Return how many more files the file system of `folder`, which need not exist yet, takes; None when it does not count them.
+
+    Raises:
+        OSError: it cannot be asked.
+
+    """
+    found = os.statvfs(_nearest(folder))
+    return found.f_favail if found.f_files else None
+
+
 def lacking(folder: Path) -> list[str]:
     """Return what the state of a lab needs and the file system of `folder`, which need not exist yet, cannot do.
 
@@ -38,14 +49,17 @@ def lacking(folder: Path) -> list[str]:
     import shutil  # Launchers, which are small, hardly ever come here.
     import tempfile
 
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    probe = Path(tempfile.mkdtemp(prefix=".lab-probe-", dir=there))
+    probe = Path(tempfile.mkdtemp(prefix=".lab-probe-", dir=_nearest(folder)))
     try:
         file = probe / "file"
         file.touch()
         return [what for what, attempt in ABILITIES.items() if not _can(attempt, file)]
     finally:
         shutil.rmtree(probe, ignore_errors=True)
+
+
+def _nearest(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _can(attempt: Callable[[Path], bool], file: Path) -> bool:
