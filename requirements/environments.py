@@ -75,7 +75,8 @@ def finish(environment: str, link: str, source: str, libraries: str) -> int:
     lines = [f"import os, sys; sys.path.append(os.fsdecode({os.fsencode(source)!r}))\n"]
     if paths := [os.fsencode(path) for path in libraries.split(":") if path]:
         lines.append(f"import ctypes, os; list(map(ctypes.CDLL, map(os.fsdecode, {paths})))\n")
-    (_site(environment) / "airflow_celery_lab.pth").write_text("".join(lines))
+    for site in _sites(environment):
+        (site / "airflow_celery_lab.pth").write_text("".join(lines))
     # An activated shell outlives the environment: it uses the one that the link leads to.
     there, name = Path(environment), Path(link).name
     for script in (there / "bin").glob("activate*"):
@@ -113,12 +114,14 @@ def _is_lab(words: list[str]) -> bool:
     return following in (["exec"], ["foreground"]) or any(Path(word).name in {"supervisord", "supervisor.supervisord"} for word in words)
 
 
-def _site(environment: str) -> Path:
-    return next(Path(environment).glob("lib/python3.*/site-packages"))
+def _sites(environment: str) -> list[Path]:
+    return list(Path(environment).glob("lib/python3.*/site-packages"))
 
 
 def _installed(environment: str) -> list[Distribution]:
-    return sorted(distributions(path=[str(_site(environment))]), key=_name)
+    found = distributions(path=list(map(str, _sites(environment))))
+    # What an interrupted pip leaves behind has no name.
+    return sorted((each for each in found if each.read_text("METADATA") or each.read_text("PKG-INFO")), key=_name)
 
 
 def _name(distribution: Distribution) -> str:

@@ -367,6 +367,20 @@ def test_a_lab_keeps_its_environment_until_it_has_ended_and_the_next_start_has_t
     assert (new != old, stale.venv.resolve()) == (True, new)
 
 
+def test_of_many_set_ups_at_once_one_makes_the_environment_and_all_use_it(stale: Checkout, tmp_path: Path) -> None:
+    old = stale.venv.resolve()
+    (tmp_path / "programs" / "uv.log").unlink()
+    command = [str(stale.root / "lab"), "exec", "--help"]  # As honcho's processes do.
+    started = [subprocess.Popen(command, env=stale.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+
+    said = [process.communicate(timeout=PATIENCE)[1] for process in started]
+
+    assert sum("lab: installing Airflow and Celery" in text for text in said) == 1
+    assert (tmp_path / "programs" / "uv.log").read_text().count(f"-r {stale.root}/requirements.lock") == 1
+    [new] = stale.environments()
+    assert stale.venv.resolve() == new != old
+
+
 def test_a_process_that_runs_through_the_link_is_of_a_lab_too(stale: Checkout) -> None:
     old = stale.venv.resolve()
 
@@ -437,6 +451,7 @@ def test_packages_that_the_user_has_added_come_along_or_are_named(stale: Checkou
     add(old, "mine", "1.0")
     add(old, "gone", "2.0")
     add(old, "celery", "5.0.1")  # Locked.
+    next(old.glob("lib/python3*/site-packages")).joinpath("nameless-1.dist-info").mkdir()
     add(old, "winrt_only", "3", direct_url_json='{"url": "https://example.test/winrt.whl", "archive_info": {}}')
 
     done = stale.run("setup")
@@ -459,6 +474,18 @@ def test_packages_that_the_user_has_added_come_along_or_are_named(stale: Checkou
     assert list(stale.venv.glob("lib/python3*/site-packages/mine-1.0.dist-info"))
     uv = (tmp_path / "programs" / "uv.log").read_text()
     assert f"--constraint {stale.root}/requirements.lock -r -" in uv, "what is added must not change what is locked"
+
+
+def test_packages_come_along_from_an_environment_whose_python_is_gone(stale: Checkout) -> None:
+    """As after an upgrade of the machine's system."""
+    old = stale.venv.resolve()
+    add(old, "mine", "1.0")
+    python = old / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/no/python")
+
+    assert "keeping the packages that you had added: mine==1.0" in stale.run("setup").stderr
+    assert stale.environments() == [stale.venv.resolve()] != [old]
 
 
 def test_an_environment_of_an_older_release_which_is_a_folder_makes_way_with_its_packages(stale: Checkout) -> None:
