@@ -44,6 +44,7 @@ def load_or_create(state: State) -> Credentials:
     make_private_folder(state.home)
     try:
         if not path.exists():
+            state.process_logs.mkdir(mode=0o700, exist_ok=True)  # supervisord by itself wants it.
             _publish(path, json.dumps(_random()._asdict(), indent=2) + "\n")
     except OSError as error:
         raise _unusable(path, error) from error
