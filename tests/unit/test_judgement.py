@@ -267,3 +267,20 @@ def test_processes_that_lack_the_same_are_named_together() -> None:
 
     assert len(late) > 2
     assert status.lacking(late) == f"{', '.join(process.name for process in late)}: not running"
+
+
+@pytest.mark.parametrize(
+    ("records", "advice"),
+    [
+        (RECORDS, "Ctrl-C, then start it again"),
+        (
+            {name: kept._replace(supervisor="supervisord") for name, kept in RECORDS.items()},
+            "`airflow-celery-lab down`, then `airflow-celery-lab up -d`",
+        ),
+        ({}, "stop the other lab of this checkout"),
+    ],
+)
+def test_a_python_environment_that_waits_is_told_with_what_makes_the_lab_use_it(records: Mapping[str, Record], advice: str) -> None:
+    now = status.judge(EXPECTED, replace(ALL_WELL, records=records, newer_environment=True))
+
+    assert now.warnings == [f"the requirements have changed, and a newer Python environment waits: {advice}"]

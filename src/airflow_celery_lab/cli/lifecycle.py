@@ -14,7 +14,7 @@ from airflow_celery_lab.cli.app import Names, app, last_words, progress, say
 from airflow_celery_lab.cluster import preflight
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import environment, procfile
+from airflow_celery_lab.configuration import credentials, environment, procfile, settings
 from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.procfile import Processes
 
@@ -48,14 +48,20 @@ def down(
     ] = None,
 ) -> None:
     """Stop the cluster in the background: workers finish their tasks, Postgres and Redis end last."""
-    with Cluster.open() as cluster:
+    state = settings.load(os.environ).state
+    if not state.secrets.exists():
+        say(f"lab: the lab in {state.home} is not running")
+        return
+    # A lab whose disk is full, or read-only by now, can be stopped too; the user is told of the disk afterwards.
+    with Cluster.open(writing=False) as cluster:
         killed = cluster.down(timeout, progress("stopping"))
         if killed is None:
-            say(f"lab: the lab in {cluster.settings.home} is not running")
+            say(f"lab: the lab in {state.home} is not running")
             return
         for name in killed:
             say(f"lab: {name} had to be killed")
-        say(f"lab: stopped; its state is kept in {cluster.settings.home}")
+        say(f"lab: stopped; its state is kept in {state.home}")
+    credentials.make_private_folder(state.home)
 
 
 @app.command()

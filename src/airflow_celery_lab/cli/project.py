@@ -12,7 +12,7 @@ import typer
 
 from airflow_celery_lab.cli.app import app, say
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import procfile, project, roots, settings
+from airflow_celery_lab.configuration import files, procfile, project, roots, settings
 from airflow_celery_lab.errors import AlreadyRunningError, ProjectError, StateFolderError
 from airflow_celery_lab.launcher import registry
 from airflow_celery_lab.supervision import supervisord_configuration
@@ -35,7 +35,10 @@ def export() -> None:
     text = supervisord_configuration.for_project(procfile.instances(procfile.read(folder)))
     if path.exists() and not supervisord_configuration.is_ours(path.read_text(encoding="utf-8", errors="replace")):
         raise ProjectError(f"{path} was not written by the lab; move it away, and run `{typed()} export` again.", path=path)
-    path.write_text(text, encoding="utf-8")
+    try:
+        files.write(path, text, mode=0o644)
+    except OSError as error:
+        raise ProjectError(f"cannot write {path}: {error.strerror}; fix its permissions, or free space.", path=path) from error
     say(f"lab: wrote {path}")
 
 
@@ -66,5 +69,10 @@ def clean(
             if not sys.stdin.isatty():
                 say(f"\nlab: deleted nothing; `{typed()} clean --yes` does not ask")
             raise
-    shutil.rmtree(state.home)
+    try:
+        shutil.rmtree(state.home)
+    except OSError as error:
+        raise StateFolderError(
+            f"cannot delete {error.filename or state.home}: {error.strerror}; fix that, and run `{typed()} clean` again.", path=state.home
+        ) from error
     print(f"lab: deleted {state.home}")

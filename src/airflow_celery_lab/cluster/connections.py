@@ -34,14 +34,16 @@ class Connections:
         self._environ = environ
 
     @classmethod
-    def open(cls, environ: Mapping[str, str] = os.environ) -> Self:
+    def open(cls, environ: Mapping[str, str] = os.environ, *, writing: bool = True) -> Self:
         """Return the lab that `environ`, the project around the current folder and its `.env` describe.
+
+        Without `writing` its state folder is only read, and must hold a lab: for what can be done on a full disk too.
 
         Raises:
             LabError: they cannot be used, or the state folder cannot.
 
         """
-        return cls(labs.load(environ), environ)
+        return cls(labs.load(environ, writing=writing), environ)
 
     def __enter__(self) -> Self:
         return self

@@ -43,7 +43,8 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
     findings.append(Finding("project", OK, str(config.project)))
     findings += [_try("Procfile", lambda: _procfile(config, environ)), _try("state folder", lambda: _state(config))]
     findings += [_try("Postgres", lambda: _postgres(config)), _try("Redis", lambda: str(executables.redis_program(config)))]
-    findings += [_memory(), *_start(config, environ)]
+    told = {finding.detail for finding in findings}
+    findings += [_memory(), *(finding for finding in _start(config, environ) if finding.detail not in told)]
     return findings
 
 
@@ -60,6 +61,7 @@ def _procfile(config: Settings, environ: Mapping[str, str]) -> str:
 
 
 def _state(config: Settings) -> str:
+    credentials.require_abilities(config.home)
     credentials.make_private_folder(config.home)
     return str(config.home)
 

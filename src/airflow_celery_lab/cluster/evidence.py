@@ -18,6 +18,7 @@ from airflow_celery_lab.configuration import procfile
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.procfile import Processes
 from airflow_celery_lab.configuration.services import describe
+from airflow_celery_lab.configuration.settings import NEWER_ENVIRONMENT
 from airflow_celery_lab.errors import LabError, ProcfileError
 from airflow_celery_lab.launcher import markers, registry
 from airflow_celery_lab.launcher.registry import Record
@@ -70,6 +71,7 @@ class Look:
                 paused=paused,
                 supervised=supervised,
                 stale=wanted.stale(records, self._lab.settings),
+                newer_environment=NEWER_ENVIRONMENT in self._environ,
                 procfile_differs=bool(supervised) and self._differs(processes),
                 heartbeats={} if isinstance(report, str) else _heartbeats(report),
             )

@@ -36,6 +36,8 @@ class Evidence:
     supervised: Mapping[str, str] = field(default_factory=dict)  #: supervisord's states, by process
     #: Names of the processes that were started with other variables in `.env`.
     stale: Sequence[str] = ()
+    #: A lab that runs keeps this checkout from a Python environment for changed requirements.
+    newer_environment: bool = False
     heartbeats: Mapping[str, float] = field(default_factory=dict)  #: component to seconds since the epoch
 
 
@@ -186,9 +188,14 @@ def _warnings(evidence: Evidence) -> list[str]:
     ]
     if evidence.procfile_differs:
         warnings.append(f"the Procfile differs from what runs: `{typed()} apply` applies it")
+    foreground = any(record.supervisor == "honcho" for record in evidence.records.values())
+    if evidence.newer_environment:
+        start = "Ctrl-C, then start it again" if foreground else f"`{typed()} down`, then `{typed()} up -d`"
+        if not evidence.records:
+            start = "stop the other lab of this checkout"
+        warnings.append(f"the requirements have changed, and a newer Python environment waits: {start}")
     if evidence.stale:
         who = "the cluster" if len(evidence.stale) == len(evidence.records) else ", ".join(evidence.stale)
-        foreground = any(record.supervisor == "honcho" for record in evidence.records.values())
         advice = "press Ctrl-C and start it again" if foreground else f"`{typed()} apply` starts what is concerned again"
         warnings.append(f".env has changed since {who} started: {advice}")
     return warnings + [

@@ -9,7 +9,7 @@ from contextlib import suppress
 import psutil
 
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import environment
+from airflow_celery_lab.configuration import credentials, environment, files
 from airflow_celery_lab.configuration.services import Service
 from airflow_celery_lab.configuration.settings import BASE_PORTS, Settings
 from airflow_celery_lab.errors import AlreadyRunningError, LabError, PortTakenError, SettingsError, StateFolderError
@@ -20,6 +20,8 @@ from airflow_celery_lab.servers import executables, probes, schema
 PORTS = {"postgres": "postgres", "redis": "redis", "api-server": "webserver", "flower": "flower"}
 #: Bytes: an empty database with its write-ahead log is 70 MB, and logs grow.
 SPACE = 300_000_000
+#: Files: an empty database has a thousand.
+INODES = 2000
 
 
 def check(settings: Settings, expected: Mapping[str, Service], environ: Mapping[str, str]) -> None:
@@ -48,16 +50,7 @@ def problems(settings: Settings, expected: Mapping[str, Service], environ: Mappi
             path=settings.dags,
             setting="LAB_DAGS",
         )
-    with suppress(OSError):
-        if (free := shutil.disk_usage(settings.home).free) < SPACE:
-            yield StateFolderError(
-                f"only {free // 1_000_000} MB are free for the state folder {settings.home}, and the lab needs {SPACE // 1_000_000}; free some, or set LAB_HOME to another disk.",
-                path=settings.home,
-            )
-    try:
-        schema.check_release(settings.state)
-    except LabError as error:
-        yield error
+    yield from _state_folder(settings)
     kinds = {service.kind for service in expected.values()}
     for kind, find in (("postgres", executables.postgres_bin), ("redis", executables.redis_program)):
         if kind in kinds:
@@ -72,6 +65,28 @@ def problems(settings: Settings, expected: Mapping[str, Service], environ: Mappi
                 f"port {port}, for {name}, is taken{_owner(port)}; stop that program, or move all the lab's ports with LAB_PORT_OFFSET={settings.ports.flower - BASE_PORTS['flower'] + 100}.",
                 port=port,
             )
+
+
+def _state_folder(settings: Settings) -> Iterable[LabError]:
+    try:
+        credentials.require_abilities(settings.home)
+    except LabError as error:
+        yield error
+    with suppress(OSError):
+        if (free := shutil.disk_usage(settings.home).free) < SPACE:
+            yield StateFolderError(
+                f"only {free // 1_000_000} MB are free for the state folder {settings.home}, and the lab needs {SPACE // 1_000_000}; free some, or set LAB_HOME to another disk.",
+                path=settings.home,
+            )
+        if (left := files.free_inodes(settings.home)) is not None and left < INODES:
+            yield StateFolderError(
+                f"only {left} more files fit on the disk of the state folder {settings.home} (`df -i`), and the lab needs {INODES}; delete some, or set LAB_HOME to another disk.",
+                path=settings.home,
+            )
+    try:
+        schema.check_release(settings.state)
+    except LabError as error:
+        yield error
 
 
 def _owner(port: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -38,15 +39,35 @@ def load_or_create(state: State) -> Credentials:
 
     """
     path = state.secrets
+    if not path.exists():
+        require_abilities(state.home)
     make_private_folder(state.home)
     try:
         if not path.exists():
+            state.process_logs.mkdir(mode=0o700, exist_ok=True)  # supervisord by itself wants it.
             _publish(path, json.dumps(_random()._asdict(), indent=2) + "\n")
-        return Credentials(**json.loads(path.read_text()))
+    except OSError as error:
+        raise _unusable(path, error) from error
+    return load(state)
+
+
+def load(state: State) -> Credentials:
+    """Return the secrets of the lab in `state`, and write nothing.
+
+    Raises:
+        StateFolderError: there are none, or the file holds something else.
+
+    """
+    try:
+        return Credentials(**json.loads(state.secrets.read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise StateFolderError(
-            f"cannot use the secrets in {path}: {error}; fix the file, or run `{typed()} clean` to start with a new lab.", path=path
-        ) from error
+        raise _unusable(state.secrets, error) from error
+
+
+def _unusable(path: Path, error: Exception) -> StateFolderError:
+    return StateFolderError(
+        f"cannot use the secrets in {path}: {error}; fix the file, or run `{typed()} clean` to start with a new lab.", path=path
+    )
 
 
 def make_private_folder(folder: Path) -> None:
@@ -62,10 +83,39 @@ def make_private_folder(folder: Path) -> None:
         files.write(probe, "x")
         probe.unlink()
     except OSError as error:
+        raise _not_writable(folder, error) from error
+
+
+def require_abilities(home: Path) -> None:
+    """Do nothing when the file system of the state folder, which need not exist yet, can do what a state needs.
+
+    Raises:
+        StateFolderError: it cannot, or cannot be written to.
+
+    """
+    try:
+        lacking = files.lacking(home)
+    except OSError as error:
+        raise _not_writable(home, error) from error
+    if lacking:
+        words = " or ".join(filter(None, [", ".join(lacking[:-1]), lacking[-1]]))
         raise StateFolderError(
-            f"cannot write to the state folder {folder}: {error.strerror}; free space, fix its permissions, or set LAB_HOME to another folder.",
-            path=folder,
-        ) from error
+            f"the file system of the state folder {home} has no {words}, which the lab needs; set LAB_HOME to a folder on another one.",
+            path=home,
+        )
+
+
+def _not_writable(folder: Path, error: OSError) -> StateFolderError:
+    reason, advice = error.strerror, "fix its permissions"
+    if error.errno == errno.EROFS:
+        advice = "mount it writable"
+    elif error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        advice = "free space"
+        if files.free_inodes(folder) == 0:
+            reason, advice = "it has no inodes left for more files (`df -i`)", "delete files"
+    return StateFolderError(
+        f"cannot write to the state folder {folder}: {reason}; {advice}, or set LAB_HOME to another folder.", path=folder
+    )
 
 
 def _publish(path: Path, text: str) -> None:

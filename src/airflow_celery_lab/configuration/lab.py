@@ -24,12 +24,14 @@ class Lab(NamedTuple):
         return self.settings.state
 
 
-def load(environ: Mapping[str, str] = os.environ) -> Lab:
+def load(environ: Mapping[str, str] = os.environ, *, writing: bool = True) -> Lab:
     """Return the lab that `environ`, the project around the current folder and its `.env` describe.
+
+    Without `writing` its state folder is only read, and must hold a lab.
 
     Raises:
         LabError: they cannot be used, or the state folder cannot.
 
     """
     config = settings.load(environ)
-    return Lab(config, credentials.load_or_create(config.state))
+    return Lab(config, credentials.load_or_create(config.state) if writing else credentials.load(config.state))

@@ -87,7 +87,7 @@ def redis_program(settings: Settings) -> Path:
     for program in [*_remembered(made_with), *redis_candidates()]:
         if program.is_file() and os.access(program, os.X_OK):
             with suppress(OSError):
-                files.write(made_with, str(program))
+                files.write(made_with, str(program.relative_to(sys.prefix) if program.is_relative_to(sys.prefix) else program))
             return program
     raise MissingProgramError(
         f"there is no Redis server on this machine; {ADVICE.format(debian='redis-server', brew='redis', setting='LAB_REDIS_SERVER')}."
@@ -138,8 +138,9 @@ def embedded(package: str) -> list[Path]:
 
 
 def _remembered(path: Path) -> list[Path]:
+    """Return what was written down; an embedded server is in the environment of today, which may be a newer one."""
     with suppress(OSError, ValueError):  # It may be damaged: then the usual search finds a program.
-        return [Path(path.read_text(encoding="utf-8").strip("\0"))]
+        return [Path(sys.prefix) / path.read_text(encoding="utf-8").strip("\0")]
     return []
 
 

@@ -47,8 +47,7 @@ class ThrowawayLab:
             "LAB_HOME": str(self.home / "state"),
             roots.VARIABLE: str(self.project),
             "LAB_PORT_OFFSET": str(free_offset()),
-            # `lab` adds the release of Airflow by itself.
-            "LAB_VENV": sys.prefix.removesuffix(f"-{os.environ.get('LAB_AIRFLOW')}"),
+            "LAB_VENV": _environment(),
             **({"LAB_DAGS": str(dags)} if dags else {}),
             **(variables or {}),
         }
@@ -199,6 +198,13 @@ def throwaway_lab(
         raise
     finally:
         lab.destroy()
+
+
+def _environment() -> str:
+    """Return this Python's environment as LAB_VENV names it: the link, without the release of Airflow that `lab` adds."""
+    path = Path(sys.prefix)
+    link = str(path.parent).removesuffix(".d") if path.parent.suffix == ".d" else sys.prefix
+    return link.removesuffix(f"-{os.environ.get('LAB_AIRFLOW')}")
 
 
 def free_offset() -> int:
