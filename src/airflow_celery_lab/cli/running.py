@@ -119,13 +119,26 @@ def _test_on(release: str, arguments: list[str]) -> NoReturn:
 
 
 def _follow(cluster: Cluster, dag: str, run_id: str, *, quiet: bool) -> Run:
-    if quiet:
-        return cluster.follow(dag, run_id, lambda _: None)
-    tables.console.print(f"{dag} {run_id}: {environment.web_url(cluster.lab)}/dags/{dag}/runs/{run_id}", markup=False)
-    if not tables.console.is_terminal:
-        return cluster.follow(dag, run_id, lambda _: None)
+    if not quiet:
+        # In one piece, however long it is: it can be clicked on.
+        tables.console.print(f"{dag} {run_id}: {environment.web_url(cluster.lab)}/dags/{dag}/runs/{run_id}", markup=False, soft_wrap=True)
+    if quiet or not tables.console.is_terminal:
+        return cluster.follow(dag, run_id, _Obstacles())
     with Live(console=tables.console, transient=True) as live:
         return cluster.follow(dag, run_id, lambda result: live.update(tables.progress(result)))
+
+
+class _Obstacles:
+    """Says once for each task what keeps it from starting, where a run that cannot end would be silent."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, result: Run) -> None:
+        for name, reason in result.reasons.items():
+            if result.state == "running" and name not in self._said:
+                self._said.add(name)
+                print(f"lab: {name}: {reason}", file=sys.stderr, flush=True)
 
 
 def _debugging(cluster: Cluster, variables: dict[str, str]) -> dict[str, str]:

@@ -5,12 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_celery_lab.cluster.broker import Queue, Worker
 from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration.services import COMPONENTS, Service, describe
 from airflow_celery_lab.launcher.registry import Record
+
+
+class Job(NamedTuple):
+    """A component of Airflow's in one life, as it is in the database. Times are seconds since the epoch."""
+
+    kind: str  #: a key of COMPONENTS
+    name: str  #: of its process
+    start: float
+    beat: float  #: the newest heartbeat; the first one is a moment older than `start`
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,7 @@ class Evidence:
     supervised: Mapping[str, str] = field(default_factory=dict)  #: supervisord's states, by process
     #: Names of the processes that were started with other variables in `.env`.
     stale: Sequence[str] = ()
-    heartbeats: Mapping[str, float] = field(default_factory=dict)  #: component to seconds since the epoch
+    jobs: Sequence[Job] = ()  #: what Airflow's components say of themselves in the database
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,7 @@ def _unproven(name: str, service: Service, record: Record, services: Mapping[str
     if service.kind == "redis":
         return evidence.redis
     if service.kind in COMPONENTS:
-        return _component(service.kind, record, evidence)
+        return _component(name, service.kind, record, evidence)
     if service.kind == "worker":
         return _worker(name, record.queues or service.queues, evidence.workers)
     if service.kind == "flower":
@@ -156,17 +165,29 @@ def _unproven(name: str, service: Service, record: Record, services: Mapping[str
     return None
 
 
-def _component(kind: str, record: Record, evidence: Evidence) -> str | None:
+def _component(name: str, kind: str, record: Record, evidence: Evidence) -> str | None:
     if isinstance(evidence.health, str):
         return evidence.health
     component = COMPONENTS[kind]
     status = evidence.health.get(component, {}).get("status")
     if status != "healthy":
         return f"Airflow reports {component} as {status or 'missing'}"
-    beat = evidence.heartbeats.get(component)
-    if beat is not None and beat < record.since:
-        return "no heartbeat since it was started"  # The healthy one was its predecessor.
-    return None
+    return None if kind == "api-server" or _beats(name, kind, record, evidence) else "no heartbeat since it was started"
+
+
+def _beats(name: str, kind: str, record: Record, evidence: Evidence) -> bool:
+    """Return whether a component works: it has sent a heartbeat from its loop in this life, and to this life of Postgres.
+
+    Airflow calls it healthy before that: for a predecessor, for what it wrote down before its loop began, and for what
+    it told a Postgres with which its connections have gone; a component may end when it notices that.
+    """
+    servers = [other.since for other in evidence.records.values() if describe(other.command).kind == "postgres"]
+    alone = sum(describe(other.command).kind == kind for other in evidence.records.values()) == 1
+    return any(
+        job.beat > job.start >= record.since and job.beat > max(servers, default=0.0)
+        for job in evidence.jobs
+        if job.kind == kind and (alone or job.name == name)
+    )
 
 
 def _worker(name: str, queues: Sequence[str], workers: Sequence[Worker]) -> str | None:
