@@ -269,6 +269,26 @@ def test_a_dag_file_that_cannot_be_read_is_warned_of_with_its_exception_and_the_
     assert status.judge(EXPECTED, broken).warnings == [f"the DAG file dags/broken.py cannot be read: {reason}"]
 
 
+@pytest.mark.parametrize(
+    ("files", "beginning"),
+    [
+        (["a.py", "b.py"], "the DAG 'd' stands in a.py and in b.py: "),
+        (["a.py", "b.py", "c.py"], "the DAG 'd' stands in a.py, b.py and in c.py: "),
+    ],
+)
+def test_a_dag_in_more_than_one_file_is_warned_of_with_the_files(files: Sequence[str], beginning: str) -> None:
+    (warning,) = status.judge(EXPECTED, replace(ALL_WELL, shared_ids={"d": files})).warnings
+
+    assert warning.startswith(beginning)
+
+
+def test_flower_need_not_list_a_worker_that_runs_a_task_itself_and_so_answers_nobody() -> None:
+    evidence = replace(ALL_WELL, flower=[])
+
+    assert not judged("flower", evidence).ready
+    assert judged("flower", replace(evidence, busy=["worker-a"])).ready
+
+
 def test_the_json_of_a_status_names_its_fields() -> None:
     data = status.judge(EXPECTED, ALL_WELL).as_json()
 

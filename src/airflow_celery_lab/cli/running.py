@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -36,6 +37,8 @@ def run(
     parameters = _parse_conf(conf)
     with Cluster.open() as cluster:
         cluster.require_running()
+        for warning in cluster.warnings_about(dag):
+            print(f"lab: {warning}", file=sys.stderr, flush=True)
         run_id = cluster.trigger(dag, parameters)
         try:
             result = _follow(cluster, dag, run_id, quiet=as_json)
@@ -80,7 +83,7 @@ def airflow(context: typer.Context) -> NoReturn:
             variables |= _debugging(cluster, variables)
         elif not OFFLINE.intersection(context.args[:1]) and context.args:
             cluster.require_running()
-        _become(cluster, ["airflow", *context.args], variables)
+        _become(cluster, ["airflow", *_of_this_lab(context.args)], variables)
 
 
 @app.command(context_settings=PASS_ON)
@@ -146,6 +149,25 @@ def _debugging(cluster: Cluster, variables: dict[str, str]) -> dict[str, str]:
     from airflow_celery_lab.servers import schema
 
     return {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": schema.debugging_database(cluster.lab.state, variables)}
+
+
+def _of_this_lab(words: list[str]) -> list[str]:
+    """Return an Airflow command in which "on this host" means: in this lab.
+
+    As in the health checks of Airflow's docker compose file. Its components go by the names of their processes, and not
+    by the machine's; all that have a job in this database are on it.
+    """
+    if words[:2] != ["jobs", "check"]:
+        return words
+    here = {"--local", f"--hostname={socket.gethostname()}"}
+    kept, pending = [], list(words)
+    while pending:
+        word = pending.pop(0)
+        if word == "--hostname" and pending[:1] == [socket.gethostname()]:
+            pending.pop(0)
+        elif word not in here:
+            kept.append(word)
+    return kept
 
 
 def _become(cluster: Cluster, command: list[str], variables: dict[str, str]) -> NoReturn:

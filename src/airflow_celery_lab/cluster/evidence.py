@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -19,6 +20,7 @@ from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.procfile import Processes
 from airflow_celery_lab.configuration.services import COMPONENTS, describe
 from airflow_celery_lab.errors import LabError, ProcfileError
+from airflow_celery_lab.inside_airflow import shared_ids
 from airflow_celery_lab.launcher import markers, registry
 from airflow_celery_lab.launcher.registry import Record
 from airflow_celery_lab.servers import probes
@@ -46,12 +48,13 @@ class Look:
         """
         records = registry.running(self._lab.state)
         paused = trees.paused(records)
-        awake = [record for name, record in records.items() if name not in paused]
+        awake = {name: record for name, record in records.items() if name not in paused}
+        busy = trees.busy({name: record for name, record in awake.items() if _is_worker(record)})
         with ThreadPoolExecutor(max_workers=6) as pool:
             postgres = pool.submit(probes.postgres, self._lab)
             redis = pool.submit(probes.redis, self._lab)
             health = pool.submit(self._health, records)
-            broker = pool.submit(self._workers, awake)
+            broker = pool.submit(self._workers, awake, busy)
             flowers = pool.submit(self._flower, records)
             memory = pool.submit(trees.memory, records if details else {})
             workers, queues = broker.result()
@@ -68,6 +71,8 @@ class Look:
                 memory=memory.result(),
                 failures=self._failures(supervised, records),
                 paused=paused,
+                busy=busy,
+                shared_ids=self._shared_ids() if details and runs("dag-processor", records) else {},
                 supervised=supervised,
                 stale=wanted.stale(records, self._lab.settings),
                 procfile_differs=bool(supervised) and self._differs(processes),
@@ -86,10 +91,12 @@ class Look:
         except (httpx.HTTPError, ValueError) as error:
             return f"the api-server answers, but not with its health: {error}", []
 
-    def _workers(self, awake: list[Record]) -> tuple[list[Worker], list[Queue]]:
-        expected = sum(describe(record.command).kind == "worker" and record.state == "running" for record in awake)
+    def _workers(self, awake: Mapping[str, Record], busy: Collection[str]) -> tuple[list[Worker], list[Queue]]:
+        expected = sum(_is_worker(record) and record.state == "running" and name not in busy for name, record in awake.items())
         try:
             workers = self._broker.workers(expected) if expected else []
+            answering = {worker.name for worker in workers}
+            workers += [Worker(name, sorted(awake[name].queues), 1, 1) for name in busy if name not in answering]
             return workers, self._broker.queues(workers)
         except Exception:  # noqa: BLE001  # kombu and redis raise many kinds; the probe of Redis tells the reason
             return [], []
@@ -116,6 +123,11 @@ class Look:
             return self._api.import_errors()
         return []
 
+    def _shared_ids(self) -> dict[str, list[str]]:
+        """Return the files of each DAG that stands in more than one, below the DAG folder by their shorter names."""
+        folder = f"{self._lab.settings.dags}{os.sep}"
+        return {dag_id: [path.removeprefix(folder) for path in paths] for dag_id, paths in shared_ids.read(self._lab.state).items()}
+
     def _differs(self, processes: Processes) -> bool:
         try:
             return bool(wanted.plan(processes, procfile.instances(procfile.of(self._lab.settings, self._environ))))
@@ -126,6 +138,10 @@ class Look:
 def runs(kind: str, records: Mapping[str, Record]) -> bool:
     """Return whether a process of that kind of service runs."""
     return any(describe(record.command).kind == kind for record in records.values())
+
+
+def _is_worker(record: Record) -> bool:
+    return describe(record.command).kind == "worker"
 
 
 def _jobs(listed: Iterable[Mapping[str, Any]]) -> list[Job]:

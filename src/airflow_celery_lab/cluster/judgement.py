@@ -40,6 +40,10 @@ class Evidence:
     #: Why a process that should run does not, where that is known.
     failures: Mapping[str, str] = field(default_factory=dict)
     paused: Collection[str] = ()  #: names of the processes that were stopped like a hung machine
+    #: Names of the workers that run a task themselves (`pool=solo`): until it ends they answer nobody.
+    busy: Collection[str] = ()
+    #: The files of each DAG that stands in more than one.
+    shared_ids: Mapping[str, Sequence[str]] = field(default_factory=dict)
     #: The Procfile names other processes, or other commands, than were started.
     procfile_differs: bool = False
     supervised: Mapping[str, str] = field(default_factory=dict)  #: supervisord's states, by process
@@ -160,7 +164,7 @@ def _unproven(name: str, service: Service, record: Record, services: Mapping[str
         if isinstance(evidence.flower, str):
             return evidence.flower
         wanted = {other for other, of in services.items() if of.kind == "worker" and other in evidence.records}
-        missing = sorted(wanted - set(evidence.flower))
+        missing = sorted(wanted - set(evidence.flower) - set(evidence.busy))
         return f"does not list {', '.join(missing)} yet" if missing else None
     return None
 
@@ -212,10 +216,19 @@ def _warnings(evidence: Evidence) -> list[str]:
         foreground = any(record.supervisor == "honcho" for record in evidence.records.values())
         advice = "press Ctrl-C and start it again" if foreground else f"`{typed()} apply` starts what is concerned again"
         warnings.append(f".env has changed since {who} started: {advice}")
+    warnings += [shared(dag_id, files) for dag_id, files in evidence.shared_ids.items()]
     return warnings + [
         f"the DAG file {error.get('filename')} cannot be read: {_exception(str(error.get('stack_trace', '')))}"
         for error in evidence.import_errors
     ]
+
+
+def shared(dag_id: str, files: Sequence[str]) -> str:
+    """Return the warning of a DAG that stands in more than one file."""
+    return (
+        f"the DAG {dag_id!r} stands in {', '.join(files[:-1])} and in {files[-1]}: Airflow takes it from the file that it has read last, "
+        "and tasks of the other fail; give each its own id"
+    )
 
 
 def _exception(trace: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -23,6 +24,20 @@ def paused(records: Mapping[str, Record]) -> list[str]:
     for name, record in records.items():
         with suppress(psutil.Error):
             if record.main_pid and psutil.Process(record.main_pid).status() == psutil.STATUS_STOPPED:
+                names.append(name)
+    return names
+
+
+def busy(records: Mapping[str, Record]) -> list[str]:
+    """Return the names of the processes whose program runs a task itself, as a worker with `pool=solo`, and answers nobody meanwhile.
+
+    A task is a process group of its own; with any other pool it stands below a process of that pool.
+    """
+    names = []
+    for name, record in records.items():
+        with suppress(psutil.Error, ProcessLookupError):
+            below = psutil.Process(record.main_pid).children() if record.main_pid else []
+            if any(os.getpgid(child.pid) == child.pid for child in below):
                 names.append(name)
     return names
 
