@@ -36,6 +36,13 @@ def raised(kind: str, message: str) -> dict[str, Any]:
             ],
             "Process terminated by signal. Likely out of memory error (OOM)",
         ),
+        (
+            [
+                error("Failed to import: /d/x.py", "airflow.dag_processing.x", error_detail=[{"exc_type": "NameError", "exc_value": "x"}]),
+                error("Dag not found during start up"),
+            ],
+            "Failed to import: /d/x.py: NameError: x",
+        ),
         # What the user's own code says is not why Airflow gave it up.
         ([error("cannot connect, trying again", "my.module"), raised("TimeoutError", "late")], "TimeoutError: late"),
         ([error("No worker has listened", "airflow_celery_lab.inside_airflow.executor")], "No worker has listened"),

@@ -7,6 +7,7 @@ import pytest
 
 from airflow_celery_lab.cluster import runs
 from airflow_celery_lab.cluster.rest import AirflowApi
+from airflow_celery_lab.cluster.waits import Waits
 from airflow_celery_lab.errors import NotRunningError
 
 
@@ -38,6 +39,8 @@ class RecordedApi:
 
 def instance(task_id: str, start: str | None, **changes: Any) -> Mapping[str, Any]:
     return {
+        "dag_id": "dag",
+        "dag_run_id": "run",
         "task_id": task_id,
         "map_index": -1,
         "try_number": 1,
@@ -103,6 +106,7 @@ def test_a_failed_run_names_the_reasons_of_the_tasks_that_were_given_up() -> Non
         event("state mismatch", "unheard", f"{given_up} Extra info: No worker listens.", map_index=3),
         event("heartbeat timeout", "silent", "Task did not emit heartbeat within time limit. See https://airflow.test", try_number=2),
         event("heartbeat timeout", "other", "Task did not emit heartbeat within time limit."),  # Of a try before the last one.
+        event("state mismatch", "silent", given_up, try_number=2),
         event("state mismatch", "went_on", given_up),
     ]
     failed = [
@@ -119,6 +123,17 @@ def test_a_failed_run_names_the_reasons_of_the_tasks_that_were_given_up() -> Non
         "silent": "Task did not emit heartbeat within time limit.",
         "other": "Task not found",
     }
+
+
+def test_a_run_that_goes_on_names_the_tasks_whose_dag_cannot_be_loaded_and_reads_their_logs_once() -> None:
+    put_off = [instance("f", "2026-01-01T00:00:01Z", state="up_for_reschedule")]
+    log = [{"level": "error", "event": "Dag not found during start up", "logger": "task", "path": "gone.py"}]
+    memory = runs.Memory(Waits(), {})
+
+    for known in (log, []):
+        run = runs.look(cast("AirflowApi", RecordedApi([("running", put_off)], log=known)), "dag", "run", memory)
+
+        assert run.reasons == {"f": "Dag not found during start up (gone.py)"}
 
 
 def test_a_run_that_goes_on_names_the_tasks_that_wait_for_a_pool_that_is_not_there() -> None:

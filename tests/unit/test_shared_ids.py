@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow_celery_lab.configuration.state import State
+from airflow_celery_lab.configuration import settings
 from airflow_celery_lab.inside_airflow import shared_ids
 from airflow_celery_lab.inside_airflow.shared_ids import Homes
 
@@ -58,9 +58,9 @@ def test_other_dags_of_the_two_files_are_no_ones_concern() -> None:
 
 
 def test_what_was_noticed_is_read_as_if_it_could_be_missing_or_damaged(tmp_path: Path) -> None:
-    state = State(tmp_path)
-    state.airflow.mkdir()
-    assert shared_ids.read(state) == {}
-    for text, found in (("", {}), ("[]", {}), ('{"dag": ["a.py"', {}), ('{"dag": ["a.py", "b.py"]}', {"dag": ["a.py", "b.py"]})):
-        state.shared_ids.write_text(text)
-        assert shared_ids.read(state) == found
+    config = settings.load({"LAB_HOME": str(tmp_path), "LAB_DAGS": "/dags"})
+    config.state.airflow.mkdir()
+    assert shared_ids.read(config) == {}
+    for text, found in (("", {}), ("[]", {}), ('{"d": ["/dags/a', {}), ('{"d": ["/dags/x/a.py", "/b.py"]}', {"d": ["x/a.py", "/b.py"]})):
+        config.state.shared_ids.write_text(text)
+        assert shared_ids.read(config) == found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -72,7 +71,7 @@ class Look:
                 failures=self._failures(supervised, records),
                 paused=paused,
                 busy=busy,
-                shared_ids=self._shared_ids() if details and runs("dag-processor", records) else {},
+                shared_ids=shared_ids.read(self._lab.settings) if details and runs("dag-processor", records) else {},
                 supervised=supervised,
                 stale=wanted.stale(records, self._lab.settings),
                 procfile_differs=bool(supervised) and self._differs(processes),
@@ -122,11 +121,6 @@ class Look:
         with suppress(LabError, httpx.HTTPError):
             return self._api.import_errors()
         return []
-
-    def _shared_ids(self) -> dict[str, list[str]]:
-        """Return the files of each DAG that stands in more than one, below the DAG folder by their shorter names."""
-        folder = f"{self._lab.settings.dags}{os.sep}"
-        return {dag_id: [path.removeprefix(folder) for path in paths] for dag_id, paths in shared_ids.read(self._lab.state).items()}
 
     def _differs(self, processes: Processes) -> bool:
         try:

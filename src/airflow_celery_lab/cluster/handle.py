@@ -71,7 +71,7 @@ class Cluster(Lifecycle):
 
     def warnings_about(self, dag_id: str) -> list[str]:
         """Return what is known to be wrong with a DAG before it runs: that its id stands in more than one file."""
-        files = shared_ids.read(self.lab.state).get(dag_id)
+        files = shared_ids.read(self.settings).get(dag_id)
         return [judgement.shared(dag_id, files)] if files else []
 
     def follow(self, dag_id: str, run_id: str, on_change: Callable[[Run], None]) -> Run:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_celery_lab.cluster import reasons
 from airflow_celery_lab.cluster.moments import moment
@@ -113,15 +113,22 @@ def finish(api: AirflowApi, dag_id: str, run_id: str, timeout: float) -> Run:
     return look(api, dag_id, run_id)
 
 
-def look(api: AirflowApi, dag_id: str, run_id: str, waits: Waits | None = None) -> Run:
-    """Return the run as it is now. `waits` remembers what earlier looks at it have seen."""
-    waits = Waits() if waits is None else waits
+class Memory(NamedTuple):
+    """What many looks at one run have seen."""
+
+    waits: Waits
+    logs: reasons.Known
+
+
+def look(api: AirflowApi, dag_id: str, run_id: str, memory: Memory | None = None) -> Run:
+    """Return the run as it is now."""
+    waits, logs = memory or Memory(Waits(), {})
     run = api.run(dag_id, run_id)
     instances = api.task_instances(dag_id, run_id)
     waits.observe(instances, _takes(api, dag_id, run_id) if waits.lacks_events(instances) else {})
     tasks = [_task(instance, waits) for instance in instances]
     tasks.sort(key=lambda task: (task.start or "~", task.task_id, task.map_index))
-    return Run(dag_id, run_id, str(run["state"]), tasks, reasons.of(api, run, instances), run["start_date"])
+    return Run(dag_id, run_id, str(run["state"]), tasks, reasons.of(api, run, instances, logs), run["start_date"])
 
 
 def follow(
@@ -140,10 +147,10 @@ def follow(
 
     """
     answered = time.monotonic()
-    waits = Waits()
+    memory = Memory(Waits(), {})
     while True:
         try:
-            run = look(api, dag_id, run_id, waits)
+            run = look(api, dag_id, run_id, memory)
             answered = time.monotonic()
             on_change(run)
             if run.state in FINAL:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_celery_lab.configuration import files, settings
+from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.configuration.state import State
 
 #: How often another file may be read with the DAG in it before one that was not read again is taken to have lost it.
@@ -47,11 +48,11 @@ class Homes:
         return modified is not None and modified <= when and misses <= MISSES
 
 
-def read(state: State) -> Mapping[str, list[str]]:
-    """Return the files of each DAG that stands in more than one, as the dag-processor has noticed."""
-    with suppress(OSError, ValueError):
-        found = json.loads(state.shared_ids.read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else {}
+def read(config: Settings) -> dict[str, list[str]]:
+    """Return the files of each DAG that stands in more than one, as the dag-processor has noticed; below the DAG folder from there on."""
+    with suppress(OSError, ValueError, AttributeError):
+        found = json.loads(config.state.shared_ids.read_text(encoding="utf-8"))
+        return {dag_id: [path.removeprefix(f"{config.dags}{os.sep}") for path in paths] for dag_id, paths in found.items()}
     return {}
 
 
