@@ -10,19 +10,23 @@ import pytest
 from airflow_celery_lab.cluster import trees
 from airflow_celery_lab.launcher.registry import Record
 
-#: A worker's program: below it stands a task, which is a process group of its own, or a process of a pool.
+#: A worker's program: below it stands a task, or a process of a pool.
 WORKER = """
 import subprocess, sys
-child = subprocess.Popen([sys.executable, "-c", "print('there', flush=True); input()"], process_group={group})
+child = subprocess.Popen([{title!r}, "-c", "print('there', flush=True); input()"], executable=sys.executable, process_group={group})
 child.wait()
 """
 
 
 @pytest.fixture
 def worker(request: pytest.FixtureRequest) -> Iterator[Record]:
-    """A worker whose child is in the process group that the test says."""
+    """A worker whose child has the process group and the title that the test says."""
+    group, title = request.param
     with subprocess.Popen(
-        [sys.executable, "-c", WORKER.format(group=request.param)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-c", WORKER.format(group=group, title=title)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
     ) as process:
         assert process.stdout
         process.stdout.readline()
@@ -30,7 +34,12 @@ def worker(request: pytest.FixtureRequest) -> Iterator[Record]:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="the test's own worker needs process_group")
-@pytest.mark.parametrize(("worker", "busy"), [(0, ["worker-a"]), (None, [])], ids=["a task", "a process of a pool"], indirect=["worker"])
+@pytest.mark.parametrize(
+    ("worker", "busy"),
+    [((0, "python"), ["worker-a"]), ((None, f"{trees.TASK}01a2"), ["worker-a"]), ((None, "python"), [])],
+    ids=["a task", "a task before 3.3", "a process of a pool"],
+    indirect=["worker"],
+)
 def test_a_worker_is_busy_itself_while_a_task_stands_right_below_it(worker: Record, busy: list[str]) -> None:
     assert trees.busy({"worker-a": worker}) == busy
 

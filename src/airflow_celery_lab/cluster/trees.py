@@ -10,6 +10,9 @@ import psutil
 
 from airflow_celery_lab.launcher.registry import Record
 
+#: Begins the title that Airflow gives to the process of a task.
+TASK = "airflow worker -- "
+
 
 def pids(record: Record) -> set[int]:
     """Return the pids of a process: its launcher's and all below; none when it has ended."""
@@ -31,15 +34,20 @@ def paused(records: Mapping[str, Record]) -> list[str]:
 def busy(records: Mapping[str, Record]) -> list[str]:
     """Return the names of the processes whose program runs a task itself, as a worker with `pool=solo`, and answers nobody meanwhile.
 
-    A task is a process group of its own; with any other pool it stands below a process of that pool.
+    With any other pool a task stands below a process of that pool.
     """
     names = []
     for name, record in records.items():
         with suppress(psutil.Error, ProcessLookupError):
             below = psutil.Process(record.main_pid).children() if record.main_pid else []
-            if any(os.getpgid(child.pid) == child.pid for child in below):
+            if any(map(_is_task, below)):
                 names.append(name)
     return names
+
+
+def _is_task(process: psutil.Process) -> bool:
+    """Return whether a process is a task's: from Airflow 3.3 on a process group of its own, before that by its title."""
+    return os.getpgid(process.pid) == process.pid or "".join(process.cmdline()[:1]).startswith(TASK)
 
 
 def memory(records: Mapping[str, Record]) -> dict[str, float]:
