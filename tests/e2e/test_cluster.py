@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_fan_out_runs_as_many_tasks_of_the_length_that_was_asked_for(lab: Throwa
     work = [task for task in run["tasks"] if task["task_id"] == "work"]
     assert run["state"] == "success"
     assert sorted(task["map_index"] for task in work) == list(range(7))
-    assert all(task["queued"] <= task["start"] <= task["end"] for task in work)
+    assert all(run["start"] <= task["queued"] <= task["start"] <= task["end"] and task["waited"] >= 0 for task in work)
 
 
 def test_deferred_waits_take_no_worker_slot(lab_cluster: Cluster) -> None:
@@ -137,12 +138,15 @@ class TestIdentity:
     def test_the_health_checks_of_the_official_compose_file_pass(self, lab: ThrowawayLab) -> None:
         checks = [
             ["airflow", "jobs", "check", "--job-type", "SchedulerJob", "--hostname", "scheduler"],
-            ["airflow", "jobs", "check", "--job-type", "TriggererJob", "--hostname", "triggerer"],
+            ["airflow", "jobs", "check", "--job-type", "TriggererJob", "--hostname", socket.gethostname()],
+            ["airflow", "jobs", "check", "--job-type", "DagProcessorJob", "--local"],
             [*HEALTH_CHECK, "celery@worker-default"],
         ]
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda words: lab.command(*words), checks))
         assert lab.command(*HEALTH_CHECK, "celery@no-such-worker", check=False).returncode != 0
+        for address in (f"{lab.cluster.settings.url('scheduler')}/health", f"{lab.cluster.settings.url('webserver')}/api/v2/version"):
+            httpx.get(address).raise_for_status()
 
 
 def queues(cluster: Cluster) -> set[str]:
@@ -255,6 +259,22 @@ class TestDagFiles:
         assert lab.cluster.run("fan_out", {"tasks": 1, "seconds": 0}).state == "success"
         file.unlink()
         wait_until(lambda: None if not lab.cluster.api.import_errors() else "still there", 30, "the end of the warning")
+
+
+def test_two_files_with_one_dag_id_are_warned_of_by_name(lab: ThrowawayLab, lab_dags: Path) -> None:
+    files = [lab_dags / f"twice_{number}.py" for number in (1, 2)]
+    for file in files:
+        file.write_text("from airflow.sdk import DAG\ndag = DAG('twice', schedule=None)\n")
+
+    def warnings() -> str:
+        return "\n".join(json.loads(lab.command("status", "--json", check=False).stdout)["warnings"])
+
+    wait_until(lambda: None if "'twice' stands in twice_1.py and in twice_2.py" in warnings() else warnings(), 20, "the warning")
+    assert "twice_1.py" in lab.command("run", "twice", check=False).stderr
+    files.pop().unlink()
+    files[0].touch()
+    wait_until(lambda: "still there" if "twice" in warnings() else None, 20, "the end of the warning")
+    files[0].unlink()
 
 
 def test_status_warns_of_tasks_on_a_queue_that_no_worker_listens_to(lab: ThrowawayLab) -> None:

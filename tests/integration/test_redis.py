@@ -12,6 +12,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError
 from redis.retry import Retry
 
+from airflow_celery_lab.cluster import broker
+from airflow_celery_lab.cluster.broker import Broker, Worker
 from airflow_celery_lab.servers import executables, probes
 
 from .sandbox import Running, Sandbox, until
@@ -79,6 +81,25 @@ def test_the_queue_survives_the_death_of_redis(any_redis: Sandbox) -> None:
     start(any_redis)
     with client(any_redis, any_redis.credentials.redis_password) as after:
         assert after.lrange("default", 0, -1) == ["three", "two", "one"]
+
+
+def test_a_forgotten_queue_leaves_the_list_however_often_it_is_looked_at(any_redis: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "MEMORY", 2)
+    start(any_redis)
+    ours = Broker(any_redis.lab)
+    # As kombu notes a queue to which something is sent.
+    for queue in ("mistyped", "gpu", "served"):
+        ours.redis.sadd(f"_kombu.binding.{queue}", f"{queue}\x06\x16\x06\x16{queue}")
+    ours.redis.sadd("_kombu.binding.celery.pidbox", "\x06\x16\x06\x16celery@worker.celery.pidbox")
+    ours.redis.lpush("gpu", "a task")
+    worker = Worker("worker", ["served"], 1, 0)
+
+    def names() -> list[str]:
+        return [queue.name for queue in ours.queues([worker])]
+
+    assert names() == ["gpu", "mistyped", "served"]
+    until(lambda: names() == ["gpu", "served"], "the end of the queue nobody uses")
+    ours.close()
 
 
 def test_only_the_owner_can_read_the_password_of_redis(sandbox: Sandbox) -> None:

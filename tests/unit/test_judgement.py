@@ -8,7 +8,7 @@ import pytest
 
 from airflow_celery_lab.cluster import judgement as status
 from airflow_celery_lab.cluster.broker import Queue, Worker
-from airflow_celery_lab.cluster.judgement import Evidence, ProcessStatus
+from airflow_celery_lab.cluster.judgement import Evidence, Job, ProcessStatus
 from airflow_celery_lab.configuration import procfile, services
 from airflow_celery_lab.configuration.services import Service
 from airflow_celery_lab.launcher.registry import Record
@@ -43,7 +43,7 @@ ALL_WELL = Evidence(
     workers=[Worker("worker-a", ["a", "b"], 4, 0)],
     queues=[Queue("a", 0, ["worker-a"]), Queue("b", 0, ["worker-a"])],
     flower=["worker-a"],
-    heartbeats={"scheduler": STARTED + 1, "dag_processor": STARTED + 1, "triggerer": STARTED + 1},
+    jobs=[Job(kind, kind, STARTED + 3, STARTED + 8) for kind in ("scheduler", "dag-processor", "triggerer")],
 )
 
 
@@ -120,12 +120,50 @@ def test_a_worker_may_listen_on_more_queues_than_its_line_names() -> None:
     assert judged("worker-a", replace(ALL_WELL, workers=[Worker("worker-a", ["a", "b", "extra"], 4, 0)])).ready
 
 
-@pytest.mark.parametrize("name", ["scheduler", "dag-processor", "triggerer"])
-def test_the_heartbeat_of_a_predecessor_does_not_count(name: str) -> None:
-    evidence = replace(ALL_WELL, heartbeats={**ALL_WELL.heartbeats, name.replace("-", "_"): STARTED - 0.1})
+COMPONENTS = ["scheduler", "dag-processor", "triggerer"]
+
+
+def with_job(job: Job, records: Mapping[str, Record] = RECORDS) -> Evidence:
+    return replace(ALL_WELL, records=records, jobs=[job, *(other for other in ALL_WELL.jobs if other.kind != job.kind)])
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+@pytest.mark.parametrize(
+    "job",
+    [
+        Job("", "", STARTED - 30, STARTED - 0.1),
+        Job("", "", STARTED - 30, STARTED + 9),  # It was killed, and its last heartbeat came late.
+        Job("", "", STARTED + 3, STARTED + 2.9),
+    ],
+    ids=["its predecessor's", "of a predecessor that is not gone yet", "from before its loop began"],
+)
+def test_only_a_heartbeat_of_this_life_and_from_the_loop_proves_a_component(name: str, job: Job) -> None:
+    evidence = with_job(job._replace(kind=name, name=name))
 
     assert judged(name, evidence).reason == "no heartbeat since it was started"
     assert [process.name for process in status.judge(EXPECTED, evidence).not_ready] == [name]
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_after_a_start_of_postgres_a_component_has_to_send_a_heartbeat_to_it(name: str) -> None:
+    records = {**RECORDS, "postgres": RECORDS["postgres"]._replace(since=STARTED + 60)}
+    before, after = Job(name, name, STARTED + 3, STARTED + 59), Job(name, name, STARTED + 3, STARTED + 61)
+
+    assert not judged(name, with_job(before, records)).ready
+    assert judged(name, with_job(after, records)).ready
+
+
+def test_each_of_two_schedulers_is_proven_by_its_own_heartbeat() -> None:
+    second = record("scheduler-2", "./lab exec airflow scheduler")
+    evidence = replace(ALL_WELL, records={**RECORDS, "scheduler-2": second})
+
+    assert [process.name for process in status.judge(EXPECTED, evidence).not_ready] == ["scheduler-2"]
+    both = replace(evidence, jobs=[*evidence.jobs, Job("scheduler", "scheduler-2", STARTED + 3, STARTED + 8)])
+    assert status.judge(EXPECTED, both).ready
+
+
+def test_a_scheduler_under_a_hostname_of_the_users_own_is_proven_while_it_is_alone() -> None:
+    assert judged("scheduler", with_job(Job("scheduler", "laptop.test", STARTED + 3, STARTED + 8))).ready
 
 
 def test_flower_need_not_list_a_worker_that_does_not_run() -> None:
@@ -229,6 +267,26 @@ def test_a_dag_file_that_cannot_be_read_is_warned_of_with_its_exception_and_the_
     broken = replace(ALL_WELL, import_errors=[{"filename": "dags/broken.py", "stack_trace": trace}])
 
     assert status.judge(EXPECTED, broken).warnings == [f"the DAG file dags/broken.py cannot be read: {reason}"]
+
+
+@pytest.mark.parametrize(
+    ("files", "beginning"),
+    [
+        (["a.py", "b.py"], "the DAG 'd' stands in a.py and in b.py: "),
+        (["a.py", "b.py", "c.py"], "the DAG 'd' stands in a.py, b.py and in c.py: "),
+    ],
+)
+def test_a_dag_in_more_than_one_file_is_warned_of_with_the_files(files: Sequence[str], beginning: str) -> None:
+    (warning,) = status.judge(EXPECTED, replace(ALL_WELL, shared_ids={"d": files})).warnings
+
+    assert warning.startswith(beginning)
+
+
+def test_flower_need_not_list_a_worker_that_runs_a_task_itself_and_so_answers_nobody() -> None:
+    evidence = replace(ALL_WELL, flower=[])
+
+    assert not judged("flower", evidence).ready
+    assert judged("flower", replace(evidence, busy=["worker-a"])).ready
 
 
 def test_the_json_of_a_status_names_its_fields() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from airflow_celery_lab.configuration.credentials import Credentials
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.state import State
 from airflow_celery_lab.launcher import program
+from airflow_celery_lab.launcher.registry import Record, Registration
 
 SECRETS = Credentials("fernet", "jwt", "api", "pg", "redis", "cookie", "admin-secret")
 
@@ -54,6 +56,19 @@ def test_a_name_that_the_user_gave_is_kept(name: str) -> None:
 )
 def test_an_option_that_the_user_gave_is_not_doubled(command: str, options: list[str]) -> None:
     assert own_options(command) == options
+
+
+def test_the_first_scheduler_alone_has_the_port_of_the_health_check(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    lab = Lab(settings.load({}, tmp_path)._replace(state=state), SECRETS)
+    running = [
+        Registration(state, Record(name, os.getpid(), 0, ["airflow", kind], "none", "waiting", "", 0.0))
+        for name, kind in (("scheduler-10", "scheduler"), ("scheduler-2", "scheduler"), ("a-triggerer", "triggerer"))
+    ]
+
+    assert [program._is_first("scheduler", name, lab) for name in ("scheduler", "scheduler-2", "scheduler-10")] == [True, True, False]
+    for each in running:
+        each.release()
 
 
 def test_airflow_finds_the_admins_password_where_nobody_else_can_read(tmp_path: Path) -> None:

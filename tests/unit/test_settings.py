@@ -16,7 +16,7 @@ def test_a_lab_without_settings_stays_in_its_folder_and_on_loopback(tmp_path: Pa
     assert config.home == tmp_path / ".lab"
     assert config.dags == tmp_path / "dags"
     assert config.bind == config.client_host == "127.0.0.1"
-    assert config.ports == Ports(postgres=15432, redis=16379, webserver=8080, flower=5555)
+    assert config.ports == Ports(postgres=15432, redis=16379, webserver=8080, flower=5555, scheduler=8974)
     assert config.postgres_bin is None
     assert config.redis_server is None
 
@@ -58,7 +58,7 @@ def test_dotenv_keeps_what_is_meant_for_airflow(tmp_path: Path) -> None:
 def test_all_ports_shift_together(tmp_path: Path) -> None:
     config = settings.load({"LAB_PORT_OFFSET": "100"}, tmp_path)
 
-    assert config.ports == Ports(postgres=15532, redis=16479, webserver=8180, flower=5655)
+    assert config.ports == Ports(postgres=15532, redis=16479, webserver=8180, flower=5655, scheduler=9074)
 
 
 def test_the_greatest_offset_keeps_every_port_possible(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def lines(renderable: RenderableType) -> list[str]:
 
 def task(task_id: str, **changes: Any) -> Task:
     known = {"map_index": -1, "try_number": 1, "state": "success", "queue": "default", "worker": "worker-default"}
-    times = {"queued": "2026-01-01T00:00:00Z", "start": "2026-01-01T00:00:01.500Z", "end": "2026-01-01T00:00:04Z"}
+    times = {"queued": "2026-01-01T00:00:00Z", "start": "2026-01-01T00:00:01.500Z", "end": "2026-01-01T00:00:04Z", "waited": 1.5}
     return Task(**{"task_id": task_id, **known, **times, **changes})
 
 
@@ -47,7 +47,7 @@ def test_a_status_shows_each_process_and_why_it_is_not_ready() -> None:
 def test_a_status_shows_workers_queues_and_warnings() -> None:
     shown = lines(display.status(STATUS))
 
-    assert "worker-a a,b 4 1" in shown
+    assert "worker-a a, b 4 1" in shown
     assert "a 0 worker-a" in shown
     assert "gpu 3 none" in shown
     assert shown[-1] == "warning: 3 tasks wait"
@@ -68,27 +68,41 @@ def test_brackets_in_a_reason_are_shown_as_they_are() -> None:
     assert "warning: see [/bold]" in shown
 
 
-def test_a_run_shows_seconds_since_its_first_task_was_queued() -> None:
-    later = task("later", queued="2026-01-01T00:00:02Z", start="2026-01-01T00:00:05Z", end="2026-01-01T00:00:05.250Z")
+def test_a_run_shows_how_long_tasks_waited_and_when_they_ran_in_seconds_since_it_began() -> None:
+    later = task("later", waited=3.0, start="2026-01-01T00:00:05Z", end="2026-01-01T00:00:05.250Z")
 
-    shown = lines(display.run(Run("dag", "run", "success", [task("first"), later])))
+    shown = lines(display.run(Run("dag", "run", "success", [task("first"), later], start="2026-01-01T00:00:00Z")))
 
     assert shown == [
-        "TASK STATE TRY QUEUE WORKER QUEUED START END SECONDS",
-        "first success 1 default worker-default 0.0 1.5 4.0 2.5",
-        "later success 1 default worker-default 2.0 5.0 5.2 0.2",
+        "TASK STATE TRY QUEUE WORKER WAITED START END SECONDS",
+        "first success 1 default worker-default 1.5 1.5 4.0 2.5",
+        "later success 1 default worker-default 3.0 5.0 5.2 0.2",
         "dag run: success",
     ]
 
 
+def test_no_time_of_a_run_is_negative_though_tasks_of_it_were_cleared_later() -> None:
+    shown = lines(display.run(Run("dag", "run", "success", [task("kept"), task("anew")], start="2026-01-01T00:00:01.540Z")))
+
+    assert "kept success 1 default worker-default 1.5 0.0 2.5 2.5" in shown
+    assert not [line for line in shown if " -0" in line]
+
+
 def test_a_run_shows_what_has_not_happened_yet_as_a_dash() -> None:
-    waits = task("waits", state="queued", worker=None, start=None, end=None)
-    nothing = task("nothing", state=None, queue=None, worker=None, queued=None, start=None, end=None)
+    waits = task("waits", state="queued", worker=None, start=None, end=None, waited=None)
+    nothing = task("nothing", state=None, queue=None, worker=None, queued=None, start=None, end=None, waited=None)
 
     shown = lines(display.run(Run("dag", "run", "running", [waits, nothing])))
 
-    assert "waits queued 1 default - 0.0 - - -" in shown
+    assert "waits queued 1 default - - - - -" in shown
     assert "nothing none 1 - - - - - -" in shown
+
+
+def test_the_reasons_of_a_run_stand_below_its_table_and_its_progress() -> None:
+    run = Run("dag", "run", "failed", [task("f")], {"f": "the [pool] is missing"})
+
+    assert lines(display.run(run))[-2:] == ["f: the [pool] is missing", "dag run: failed"]
+    assert lines(display.progress(run))[-1] == "f: the [pool] is missing"
 
 
 def test_a_run_without_tasks_shows_its_state() -> None:
@@ -103,4 +117,4 @@ def test_a_mapped_task_is_shown_with_its_index() -> None:
 def test_progress_counts_the_tasks_of_each_state() -> None:
     tasks = [task("a"), task("b"), task("c", state="running"), task("d", state=None)]
 
-    assert display.progress(Run("dag", "run", "running", tasks)) == "running: 1 none, 1 running, 2 success"
+    assert str(display.progress(Run("dag", "run", "running", tasks))) == "running: 1 none, 1 running, 2 success"

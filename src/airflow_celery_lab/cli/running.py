@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -36,6 +37,8 @@ def run(
     parameters = _parse_conf(conf)
     with Cluster.open() as cluster:
         cluster.require_running()
+        for warning in cluster.warnings_about(dag):
+            print(f"lab: {warning}", file=sys.stderr, flush=True)
         run_id = cluster.trigger(dag, parameters)
         try:
             result = _follow(cluster, dag, run_id, quiet=as_json)
@@ -80,7 +83,7 @@ def airflow(context: typer.Context) -> NoReturn:
             variables |= _debugging(cluster, variables)
         elif not OFFLINE.intersection(context.args[:1]) and context.args:
             cluster.require_running()
-        _become(cluster, ["airflow", *context.args], variables)
+        _become(cluster, ["airflow", *_of_this_lab(context.args)], variables)
 
 
 @app.command(context_settings=PASS_ON)
@@ -119,13 +122,26 @@ def _test_on(release: str, arguments: list[str]) -> NoReturn:
 
 
 def _follow(cluster: Cluster, dag: str, run_id: str, *, quiet: bool) -> Run:
-    if quiet:
-        return cluster.follow(dag, run_id, lambda _: None)
-    tables.console.print(f"{dag} {run_id}: {environment.web_url(cluster.lab)}/dags/{dag}/runs/{run_id}", markup=False)
-    if not tables.console.is_terminal:
-        return cluster.follow(dag, run_id, lambda _: None)
+    if not quiet:
+        # In one piece, however long it is: it can be clicked on.
+        tables.console.print(f"{dag} {run_id}: {environment.web_url(cluster.lab)}/dags/{dag}/runs/{run_id}", markup=False, soft_wrap=True)
+    if quiet or not tables.console.is_terminal:
+        return cluster.follow(dag, run_id, _Obstacles())
     with Live(console=tables.console, transient=True) as live:
         return cluster.follow(dag, run_id, lambda result: live.update(tables.progress(result)))
+
+
+class _Obstacles:
+    """Says once for each task what keeps it from starting, where a run that cannot end would be silent."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, result: Run) -> None:
+        for name, reason in result.reasons.items():
+            if result.state == "running" and name not in self._said:
+                self._said.add(name)
+                print(f"lab: {name}: {reason}", file=sys.stderr, flush=True)
 
 
 def _debugging(cluster: Cluster, variables: dict[str, str]) -> dict[str, str]:
@@ -133,6 +149,25 @@ def _debugging(cluster: Cluster, variables: dict[str, str]) -> dict[str, str]:
     from airflow_celery_lab.servers import schema
 
     return {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": schema.debugging_database(cluster.lab.state, variables)}
+
+
+def _of_this_lab(words: list[str]) -> list[str]:
+    """Return an Airflow command in which "on this host" means: in this lab.
+
+    As in the health checks of Airflow's docker compose file. Its components go by the names of their processes, and not
+    by the machine's; all that have a job in this database are on it.
+    """
+    if words[:2] != ["jobs", "check"]:
+        return words
+    here = {"--local", f"--hostname={socket.gethostname()}"}
+    kept, pending = [], list(words)
+    while pending:
+        word = pending.pop(0)
+        if word == "--hostname" and pending[:1] == [socket.gethostname()]:
+            pending.pop(0)
+        elif word not in here:
+            kept.append(word)
+    return kept
 
 
 def _become(cluster: Cluster, command: list[str], variables: dict[str, str]) -> NoReturn:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
 
 from rich.console import Console, Group
-from rich.table import Table
 from rich.text import Text
 
+from airflow_celery_lab.cli.columns import Column, Fitted, visible
 from airflow_celery_lab.cluster.judgement import Status
+from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.runs import Run
 from airflow_celery_lab.experiments.trials import Row, Trial
 
-#: Columns of a table that goes into a file or a pipe, where nothing needs to be folded.
-UNFOLDED = 200
-console = Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else UNFOLDED)
+#: Cells in a line that goes into a file or a pipe, where nothing needs to be left out: no line is as long.
+UNCUT = 10_000
+console = Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else UNCUT)
 
 COLOURS = {
     "success": "green",
@@ -30,24 +30,60 @@ COLOURS = {
 }
 
 
+# Where there is little room, columns leave from 1 on.
+PROCESSES = (
+    Column("PROCESS"),
+    Column("STATE", leaves=3),
+    Column("PID", leaves=2),
+    Column("MEMORY", leaves=1, right=True),
+    Column("READY", sentence=True),
+)
+WORKERS = (Column("WORKER"), Column("QUEUES", names=True), Column("SLOTS", leaves=1, right=True), Column("RUNNING", leaves=2, right=True))
+QUEUES = (Column("QUEUE"), Column("WAITING", leaves=1, right=True), Column("LISTENERS", names=True))
+TASKS = (
+    Column("TASK"),
+    Column("STATE"),
+    Column("TRY", leaves=2, right=True),
+    Column("QUEUE", leaves=5),
+    Column("WORKER", leaves=7, cut=True),
+    Column("WAITED", leaves=4, right=True),
+    Column("START", leaves=3, right=True),
+    Column("END", leaves=1, right=True),
+    Column("SECONDS", leaves=6, right=True),
+)
+FAULTS = (
+    Column("FAULT"),
+    Column("TRIALS", leaves=3, right=True),
+    Column("RECOVERED", leaves=7, right=True),
+    Column("READY S", leaves=4, right=True),
+    Column("MAX S", leaves=1, right=True),
+    Column("TASKS", leaves=5, right=True),
+    Column("LOST", right=True),
+    Column("REPEATED", right=True),
+    Column("CUT OFF", leaves=6, right=True),
+    Column("AGAIN S", leaves=8, right=True),
+    Column("MAX S", leaves=2, right=True),
+)
+
+
 def status(now: Status) -> Group:
     """Return the tables of `lab status`."""
-    processes = _table("PROCESS", "STATE", "PID", ">MEMORY", "READY")
+    processes = Fitted(*PROCESSES)
     for process in now.processes:
-        processes.add_row(
+        processes.add(
             process.name,
             process.state,
             str(process.pid or "-"),
             f"{process.memory_mb:.0f} MB" if process.memory_mb is not None else "-",
             Text("ready", "green") if process.ready else Text(process.reason, "yellow"),
         )
-    workers = _table("WORKER", "QUEUES", ">SLOTS", ">RUNNING")
+    workers = Fitted(*WORKERS)
     for worker in now.workers:
-        workers.add_row(worker.name, ",".join(worker.queues), str(worker.concurrency), str(worker.running))
-    queues = _table("QUEUE", ">WAITING", "LISTENERS")
+        workers.add(worker.name, ", ".join(worker.queues), str(worker.concurrency), str(worker.running))
+    queues = Fitted(*QUEUES)
     for queue in now.queues:
-        queues.add_row(queue.name, str(queue.waiting), ", ".join(queue.listeners) or Text("none", "red"))
-    parts: list[Table | Text] = [processes]
+        queues.add(queue.name, str(queue.waiting), ", ".join(queue.listeners) or Text("none", "red"))
+    parts: list[Fitted | Text] = [processes]
     parts += [Text(), workers] if now.workers else []
     parts += [Text(), queues] if now.queues else []
     parts += [Text(f"warning: {warning}", "yellow") for warning in now.warnings]
@@ -55,23 +91,25 @@ def status(now: Status) -> Group:
 
 
 def run(result: Run) -> Group:
-    """Return the table of who ran what and when; times are seconds since the first task was queued."""
-    table = _table("TASK", "STATE", ">TRY", "QUEUE", "WORKER", ">QUEUED", ">START", ">END", ">SECONDS")
-    times = [_seconds(task.queued) for task in result.tasks if task.queued]
-    zero = min(times) if times else 0.0
+    """Return the table of who ran what and when; times are seconds since the run began."""
+    table = Fitted(*TASKS)
+    # A task that has ended is older than its run, when others of the run were cleared after that.
+    zero = min(filter(None, (moment(result.start), *(moment(task.start) for task in result.tasks))), default=0.0)
     for task in result.tasks:
-        start, end = _seconds(task.start), _seconds(task.end)
-        table.add_row(
+        start, end = moment(task.start), moment(task.end)
+        table.add(
             task.name,
             Text(task.state or "none", COLOURS.get(task.state or "", "")),
             str(task.try_number),
             task.queue or "-",
             task.worker or "-",
-            *(_relative(moment, zero) for moment in (_seconds(task.queued), start, end)),
+            f"{task.waited:.1f}" if task.waited is not None else "-",
+            *(_relative(when, zero) for when in (start, end)),
             f"{end - start:.1f}" if start and end else "-",
         )
-    reasons = [Text(f"{name}: {reason}", "yellow") for name, reason in result.reasons.items()]
-    return Group(table, *reasons, Text(f"{result.dag_id} {result.run_id}: {result.state}", COLOURS.get(result.state, "")))
+    name = f"{result.dag_id} {result.run_id}: {result.state}"
+    # A terminal that is too narrow for it breaks it, so that it can be copied as one word.
+    return Group(table, *_reasons(result), Text(name, COLOURS.get(result.state, ""), no_wrap=True, overflow="ignore"))
 
 
 def trial(done: Trial) -> str:
@@ -83,11 +121,11 @@ def trial(done: Trial) -> str:
     return f"{done.fault}: {time}, run {done.state}, {len(balance.lost)} of {balance.tasks} tasks lost, {balance.repeated} repeated{again}{lost}"
 
 
-def rows(summary: Sequence[Row]) -> Table:
+def rows(summary: Sequence[Row]) -> Fitted:
     """Return the table of `lab experiment`."""
-    table = _table("FAULT", ">TRIALS", ">RECOVERED", ">MEDIAN S", ">MAX S", ">TASKS", ">LOST", ">REPEATED", ">AGAIN", ">MEDIAN S", ">MAX S")
+    table = Fitted(*FAULTS)
     for row in summary:
-        table.add_row(
+        table.add(
             row.fault,
             f"{row.trials}",
             f"{row.recovered}",
@@ -107,22 +145,16 @@ def _figure(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds}"
 
 
-def progress(result: Run) -> str:
-    """Return one line about the progress of a run."""
+def progress(result: Run) -> Text:
+    """Return one line about the progress of a run, and what keeps tasks of it from starting."""
     counts = Counter(task.state or "none" for task in result.tasks)
-    return f"{result.state}: " + ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
+    line = f"{result.state}: " + ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
+    return Text("\n").join([Text(line), *_reasons(result)])
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
-    return table
+def _reasons(result: Run) -> list[Text]:
+    return [Text(f"{visible(name)}: {reason}", "yellow") for name, reason in result.reasons.items()]
 
 
-def _seconds(timestamp: str | None) -> float:
-    return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp() if timestamp else 0.0
-
-
-def _relative(moment: float, zero: float) -> str:
-    return f"{moment - zero:.1f}" if moment else "-"
+def _relative(when: float | None, zero: float) -> str:
+    return f"{when - zero:.1f}" if when else "-"

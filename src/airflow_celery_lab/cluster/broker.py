@@ -14,9 +14,14 @@ from airflow_celery_lab.configuration.lab import Lab
 
 #: Seconds that a worker has to answer; one that is alive and idle takes milliseconds.
 ANSWER = 1.5
+#: Seconds after the last message for which a queue is shown that is empty and that no worker listens to. A queue that was
+#: mistyped in a DAG is seen for as long as one looks for the mistake; kombu itself remembers it for good.
+MEMORY = 600
+#: How kombu names the keys of its exchanges; Airflow sends to the exchange of the queue's own name.
+BINDING = "_kombu.binding."
 #: kombu keeps a list a priority for each queue, and puts this between the queue's name and the priority;
 #: Airflow uses the first one only (`kombu.transport.redis`, `PRIORITY_STEPS`).
-SEPARATOR, PRIORITIES = "\x06\x16", ("", "\x06\x163", "\x06\x166", "\x06\x169")
+PRIORITIES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 
 
 class Worker(NamedTuple):
@@ -62,25 +67,28 @@ class Broker:
         ]
 
     def queues(self, workers: Iterable[Worker]) -> list[Queue]:
-        """Return the queues that have been used, or that one of `workers` listens to."""
+        """Return the queues that one of `workers` listens to, that hold a message, or that had one in the last MEMORY seconds."""
         listeners: dict[str, list[str]] = {}
         for worker in workers:
             for name in worker.queues:
                 listeners.setdefault(name, []).append(worker.name)
-        used = set(listeners) | self._bound()
-        return [Queue(name, self.waiting(name), listeners.get(name, [])) for name in sorted(used)]
+        idle = self._idle()
+        found = [Queue(name, self.waiting(name), listeners.get(name, [])) for name in sorted({*listeners, *idle})]
+        return [queue for queue in found if queue.listeners or queue.waiting or idle[queue.name] < MEMORY]
 
     def waiting(self, queue: str) -> int:
         """Return the number of messages in `queue` that no worker has taken."""
         return sum(int(self.redis.llen(queue + suffix)) for suffix in PRIORITIES)
 
-    def _bound(self) -> set[str]:
-        """Return the queues that a task was ever sent to; kombu binds each to an exchange of its name."""
-        bound = set()
-        for key in self.redis.scan_iter("_kombu.binding.*"):
-            for member in self.redis.smembers(key):
-                bound.add(str(member).split(SEPARATOR)[-1])
-        return {name for name in bound if not name.endswith(".pidbox") and not name.startswith("celeryev.")}
+    def _idle(self) -> dict[str, float]:
+        """Return the queues that a task was ever sent to, with the seconds since somebody sent one or began to listen.
+
+        Whoever sends reads the key of the exchange, and Redis knows how long ago that was; to ask for that, or for the
+        names of keys, does not count.
+        """
+        keys = {str(key).removeprefix(BINDING): key for key in self.redis.scan_iter(f"{BINDING}*")}
+        idle = {name: self.redis.object("idletime", key) for name, key in keys.items()}
+        return {name: seconds for name, seconds in idle.items() if seconds is not None and not _is_internal(name)}
 
     def _ask(self, question: str, limit: int) -> dict[str, Any]:
         inspect = self.celery.control.inspect(timeout=ANSWER, limit=limit or None)
@@ -90,3 +98,8 @@ class Broker:
         """Let go of the connections."""
         self.redis.close()
         self.celery.close()
+
+
+def _is_internal(exchange: str) -> bool:
+    """Return whether Celery uses an exchange for itself: questions to workers, their answers, events."""
+    return exchange.endswith("pidbox") or exchange.startswith("celeryev")

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime
 from typing import Any
 
 import httpx
 
 from airflow_celery_lab.cluster import flower, trees
 from airflow_celery_lab.cluster.broker import Broker, Queue, Worker
-from airflow_celery_lab.cluster.judgement import Evidence
+from airflow_celery_lab.cluster.judgement import Evidence, Job
+from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.rest import AirflowApi
 from airflow_celery_lab.configuration import procfile
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.procfile import Processes
-from airflow_celery_lab.configuration.services import describe
+from airflow_celery_lab.configuration.services import COMPONENTS, describe
 from airflow_celery_lab.configuration.settings import NEWER_ENVIRONMENT
 from airflow_celery_lab.errors import LabError, ProcfileError
+from airflow_celery_lab.inside_airflow import shared_ids
 from airflow_celery_lab.launcher import markers, registry
 from airflow_celery_lab.launcher.registry import Record
 from airflow_celery_lab.servers import probes
@@ -47,16 +48,17 @@ class Look:
         """
         records = registry.running(self._lab.state)
         paused = trees.paused(records)
-        awake = [record for name, record in records.items() if name not in paused]
+        awake = {name: record for name, record in records.items() if name not in paused}
+        busy = trees.busy({name: record for name, record in awake.items() if _is_worker(record)})
         with ThreadPoolExecutor(max_workers=6) as pool:
             postgres = pool.submit(probes.postgres, self._lab)
             redis = pool.submit(probes.redis, self._lab)
             health = pool.submit(self._health, records)
-            broker = pool.submit(self._workers, awake)
+            broker = pool.submit(self._workers, awake, busy)
             flowers = pool.submit(self._flower, records)
             memory = pool.submit(trees.memory, records if details else {})
             workers, queues = broker.result()
-            report = health.result()
+            report, jobs = health.result()
             return Evidence(
                 records=records,
                 postgres=postgres.result(),
@@ -69,27 +71,33 @@ class Look:
                 memory=memory.result(),
                 failures=self._failures(supervised, records),
                 paused=paused,
+                busy=busy,
+                shared_ids=shared_ids.read(self._lab.settings) if details and runs("dag-processor", records) else {},
                 supervised=supervised,
                 stale=wanted.stale(records, self._lab.settings),
                 newer_environment=NEWER_ENVIRONMENT in self._environ,
                 procfile_differs=bool(supervised) and self._differs(processes),
-                heartbeats={} if isinstance(report, str) else _heartbeats(report),
+                jobs=jobs,
             )
 
-    def _health(self, records: Mapping[str, Record]) -> dict[str, Any] | str:
+    def _health(self, records: Mapping[str, Record]) -> tuple[dict[str, Any] | str, list[Job]]:
         try:
-            return self._api.health()
+            return self._api.health(), _jobs(self._api.jobs())
         except httpx.TimeoutException:
-            return "the api-server takes too long to answer"
+            return "the api-server takes too long to answer", []
         except httpx.TransportError:
-            return "the api-server does not answer yet" if runs("api-server", records) else "no api-server runs that could tell"
+            return "the api-server does not answer yet" if runs("api-server", records) else "no api-server runs that could tell", []
+        except LabError as error:
+            return str(error), []
         except (httpx.HTTPError, ValueError) as error:
-            return f"the api-server answers, but not with its health: {error}"
+            return f"the api-server answers, but not with its health: {error}", []
 
-    def _workers(self, awake: list[Record]) -> tuple[list[Worker], list[Queue]]:
-        expected = sum(describe(record.command).kind == "worker" and record.state == "running" for record in awake)
+    def _workers(self, awake: Mapping[str, Record], busy: Collection[str]) -> tuple[list[Worker], list[Queue]]:
+        expected = sum(_is_worker(record) and record.state == "running" and name not in busy for name, record in awake.items())
         try:
             workers = self._broker.workers(expected) if expected else []
+            answering = {worker.name for worker in workers}
+            workers += [Worker(name, sorted(awake[name].queues), 1, 1) for name in busy if name not in answering]
             return workers, self._broker.queues(workers)
         except Exception:  # noqa: BLE001  # kombu and redis raise many kinds; the probe of Redis tells the reason
             return [], []
@@ -128,10 +136,17 @@ def runs(kind: str, records: Mapping[str, Record]) -> bool:
     return any(describe(record.command).kind == kind for record in records.values())
 
 
-def _heartbeats(health: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    beats = {}
-    for component, report in health.items():
-        for key, value in report.items():
-            if key.startswith("latest_") and isinstance(value, str):
-                beats[component] = datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
-    return beats
+def _is_worker(record: Record) -> bool:
+    return describe(record.command).kind == "worker"
+
+
+def _jobs(listed: Iterable[Mapping[str, Any]]) -> list[Job]:
+    """Return the jobs that are components; Airflow calls that of the dag-processor DagProcessorJob."""
+    kinds = {f"{kind.replace('-', '')}job": kind for kind in COMPONENTS}
+    return [
+        Job(kinds[kind], str(job["hostname"]), start, beat)
+        for job in listed
+        if (kind := str(job["job_type"]).lower()) in kinds
+        and (start := moment(job["start_date"]))
+        and (beat := moment(job["latest_heartbeat"]))
+    ]

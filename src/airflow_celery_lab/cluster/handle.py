@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow_celery_lab.cluster import faults, runs
+from airflow_celery_lab.cluster import faults, judgement, runs
 from airflow_celery_lab.cluster.lifecycle import Lifecycle
 from airflow_celery_lab.cluster.runs import Run
+from airflow_celery_lab.inside_airflow import shared_ids
 
 
 class Cluster(Lifecycle):
@@ -67,6 +68,11 @@ class Cluster(Lifecycle):
     def look(self, dag_id: str, run_id: str) -> Run:
         """Return a run as it is now."""
         return runs.look(self.api, dag_id, run_id)
+
+    def warnings_about(self, dag_id: str) -> list[str]:
+        """Return what is known to be wrong with a DAG before it runs: that its id stands in more than one file."""
+        files = shared_ids.read(self.settings).get(dag_id)
+        return [judgement.shared(dag_id, files)] if files else []
 
     def follow(self, dag_id: str, run_id: str, on_change: Callable[[Run], None]) -> Run:
         """Watch a run until it has ended, and return it; `on_change` sees each look.

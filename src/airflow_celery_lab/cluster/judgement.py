@@ -5,12 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_celery_lab.cluster.broker import Queue, Worker
 from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration.services import COMPONENTS, Service, describe
 from airflow_celery_lab.launcher.registry import Record
+
+
+class Job(NamedTuple):
+    """A component of Airflow's in one life, as it is in the database. Times are seconds since the epoch."""
+
+    kind: str  #: a key of COMPONENTS
+    name: str  #: of its process
+    start: float
+    beat: float  #: the newest heartbeat; the first one is a moment older than `start`
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,10 @@ class Evidence:
     #: Why a process that should run does not, where that is known.
     failures: Mapping[str, str] = field(default_factory=dict)
     paused: Collection[str] = ()  #: names of the processes that were stopped like a hung machine
+    #: Names of the workers that run a task themselves (`pool=solo`): until it ends they answer nobody.
+    busy: Collection[str] = ()
+    #: The files of each DAG that stands in more than one.
+    shared_ids: Mapping[str, Sequence[str]] = field(default_factory=dict)
     #: The Procfile names other processes, or other commands, than were started.
     procfile_differs: bool = False
     supervised: Mapping[str, str] = field(default_factory=dict)  #: supervisord's states, by process
@@ -38,7 +51,7 @@ class Evidence:
     stale: Sequence[str] = ()
     #: A lab that runs keeps this checkout from a Python environment for changed requirements.
     newer_environment: bool = False
-    heartbeats: Mapping[str, float] = field(default_factory=dict)  #: component to seconds since the epoch
+    jobs: Sequence[Job] = ()  #: what Airflow's components say of themselves in the database
 
 
 @dataclass(frozen=True)
@@ -146,29 +159,41 @@ def _unproven(name: str, service: Service, record: Record, services: Mapping[str
     if service.kind == "redis":
         return evidence.redis
     if service.kind in COMPONENTS:
-        return _component(service.kind, record, evidence)
+        return _component(name, service.kind, record, evidence)
     if service.kind == "worker":
         return _worker(name, record.queues or service.queues, evidence.workers)
     if service.kind == "flower":
         if isinstance(evidence.flower, str):
             return evidence.flower
         wanted = {other for other, of in services.items() if of.kind == "worker" and other in evidence.records}
-        missing = sorted(wanted - set(evidence.flower))
+        missing = sorted(wanted - set(evidence.flower) - set(evidence.busy))
         return f"does not list {', '.join(missing)} yet" if missing else None
     return None
 
 
-def _component(kind: str, record: Record, evidence: Evidence) -> str | None:
+def _component(name: str, kind: str, record: Record, evidence: Evidence) -> str | None:
     if isinstance(evidence.health, str):
         return evidence.health
     component = COMPONENTS[kind]
     status = evidence.health.get(component, {}).get("status")
     if status != "healthy":
         return f"Airflow reports {component} as {status or 'missing'}"
-    beat = evidence.heartbeats.get(component)
-    if beat is not None and beat < record.since:
-        return "no heartbeat since it was started"  # The healthy one was its predecessor.
-    return None
+    return None if kind == "api-server" or _beats(name, kind, record, evidence) else "no heartbeat since it was started"
+
+
+def _beats(name: str, kind: str, record: Record, evidence: Evidence) -> bool:
+    """Return whether a component works: it has sent a heartbeat from its loop in this life, and to this life of Postgres.
+
+    Airflow calls it healthy before that: for a predecessor, for what it wrote down before its loop began, and for what
+    it told a Postgres with which its connections have gone; a component may end when it notices that.
+    """
+    servers = [other.since for other in evidence.records.values() if describe(other.command).kind == "postgres"]
+    alone = sum(describe(other.command).kind == kind for other in evidence.records.values()) == 1
+    return any(
+        job.beat > job.start >= record.since and job.beat > max(servers, default=0.0)
+        for job in evidence.jobs
+        if job.kind == kind and (alone or job.name == name)
+    )
 
 
 def _worker(name: str, queues: Sequence[str], workers: Sequence[Worker]) -> str | None:
@@ -198,10 +223,19 @@ def _warnings(evidence: Evidence) -> list[str]:
         who = "the cluster" if len(evidence.stale) == len(evidence.records) else ", ".join(evidence.stale)
         advice = "press Ctrl-C and start it again" if foreground else f"`{typed()} apply` starts what is concerned again"
         warnings.append(f".env has changed since {who} started: {advice}")
+    warnings += [shared(dag_id, files) for dag_id, files in evidence.shared_ids.items()]
     return warnings + [
         f"the DAG file {error.get('filename')} cannot be read: {_exception(str(error.get('stack_trace', '')))}"
         for error in evidence.import_errors
     ]
+
+
+def shared(dag_id: str, files: Sequence[str]) -> str:
+    """Return the warning of a DAG that stands in more than one file."""
+    return (
+        f"the DAG {dag_id!r} stands in {', '.join(files[:-1])} and in {files[-1]}: Airflow takes it from the file that it has read last, "
+        "and tasks of the other fail; give each its own id"
+    )
 
 
 def _exception(trace: str) -> str:

@@ -17,7 +17,7 @@ from airflow_celery_lab.launcher import registry
 from airflow_celery_lab.servers import executables, probes, schema
 
 #: Which port each kind of process listens on.
-PORTS = {"postgres": "postgres", "redis": "redis", "api-server": "webserver", "flower": "flower"}
+PORTS = {"postgres": "postgres", "redis": "redis", "api-server": "webserver", "flower": "flower", "scheduler": "scheduler"}
 #: Bytes: an empty database with its write-ahead log is 70 MB, and logs grow.
 SPACE = 300_000_000
 #: Files: an empty database has a thousand.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,6 +36,10 @@ class AirflowApi:
         response = self._http.get("/api/v2/monitor/health", timeout=HEALTH)
         response.raise_for_status()
         return dict(response.json())
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Return the last jobs that have sent a heartbeat: schedulers, triggerers, dag-processors."""
+        return list(self.request("GET", "/jobs", params={"order_by": "-latest_heartbeat", "limit": PAGE}, timeout=HEALTH)["jobs"])
 
     def request(self, method: str, path: str, **options: Any) -> Any:
         """Return the JSON answer of `/api/v2` + `path`.
@@ -75,9 +77,13 @@ class AirflowApi:
         run = self.request("POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": dict(conf)})
         return str(run["dag_run_id"])
 
+    def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """Return a DAG run."""
+        return dict(self.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}"))
+
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Return the state of a DAG run: queued, running, success or failed."""
-        return str(self.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
+        return str(self.run(dag_id, run_id)["state"])
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return the newest try of each task instance of a DAG run."""
@@ -93,16 +99,20 @@ class AirflowApi:
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
         return list(self.request("GET", path, params={"map_index": map_index, "full_content": True})["content"])
 
-    def events(self, dag_id: str, run_id: str, event: str) -> list[dict[str, Any]]:
-        """Return the entries of Airflow's log of events for one kind of event in a DAG run, the oldest first."""
-        wanted = {"dag_id": dag_id, "run_id": run_id, "event": event, "order_by": "when"}
+    def events(self, dag_id: str, run_id: str, *kinds: str) -> list[dict[str, Any]]:
+        """Return the entries of Airflow's log of events for some kinds of event in a DAG run, the oldest first."""
+        wanted = {"dag_id": dag_id, "run_id": run_id, "included_events": kinds, "order_by": "when"}
         return self.pages("/eventLogs", "event_logs", wanted)
+
+    def pools(self) -> set[str]:
+        """Return the names of the pools that there are."""
+        return {pool["name"] for pool in self.pages("/pools", "pools")}
 
     def import_errors(self) -> list[dict[str, Any]]:
         """Return the DAG files that cannot be read, with their tracebacks."""
         return self.pages("/importErrors", "import_errors")
 
-    def pages(self, path: str, key: str, query: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    def pages(self, path: str, key: str, query: Mapping[str, str | Sequence[str]] | None = None) -> list[dict[str, Any]]:
         """Return all items below `key` of a listing, over all of its pages."""
         items: list[dict[str, Any]] = []
         while True:
@@ -135,11 +145,6 @@ class AirflowApi:
         if response.is_error:
             raise AirflowError(f"Airflow refused the log-in of {ADMIN!r} with status {response.status_code}: {_detail(response)}.")
         self._http.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
-
-
-def seconds_ago(timestamp: str | None) -> float | None:
-    """Return the age of an ISO 8601 timestamp in seconds, None for none."""
-    return time.time() - datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp() if timestamp else None
 
 
 def _check(response: httpx.Response) -> None:

@@ -7,9 +7,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from airflow_celery_lab.cluster import reasons
+from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.rest import AirflowApi
+from airflow_celery_lab.cluster.waits import Key, Waits, key
 from airflow_celery_lab.errors import LabError, NotReadyError, NotRunningError, UnknownDagError
 from airflow_celery_lab.wait import wait_until
 
@@ -17,8 +20,6 @@ from airflow_celery_lab.wait import wait_until
 NEW_DAG = 15.0
 #: Seconds for which Airflow may not answer while a run is watched; killed, the api-server is back in 20.
 ABSENCE = 60.0
-#: Airflow's event for a task that the executor gave up, and what it puts before the executor's reason.
-MISMATCH, INFO = "state mismatch", " Extra info: "
 FINAL = ("success", "failed")
 
 
@@ -35,11 +36,14 @@ class Task:
     queued: str | None
     start: str | None
     end: str | None
+    #: Seconds in which it could have run, and no worker had taken it. What came before is in it only if it was seen: Airflow
+    #: keeps the last wait of a task that was deferred, rescheduled or queued anew.
+    waited: float | None = None
 
     @property
     def name(self) -> str:
         """The task's id, with its index where it is mapped."""
-        return _name(self.task_id, self.map_index)
+        return reasons.name_of(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,9 @@ class Run:
     run_id: str
     state: str
     tasks: list[Task]
-    reasons: Mapping[str, str] = field(default_factory=dict)  #: why a task failed before it ran, by the task's name, where that is known
+    #: Why tasks failed, by their names, as far as the executor, Airflow's events or the tasks' logs tell.
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    start: str | None = None  #: ISO 8601
 
     @property
     def succeeded(self) -> bool:
@@ -107,12 +113,22 @@ def finish(api: AirflowApi, dag_id: str, run_id: str, timeout: float) -> Run:
     return look(api, dag_id, run_id)
 
 
-def look(api: AirflowApi, dag_id: str, run_id: str) -> Run:
+class Memory(NamedTuple):
+    """What many looks at one run have seen."""
+
+    waits: Waits
+    logs: reasons.Known
+
+
+def look(api: AirflowApi, dag_id: str, run_id: str, memory: Memory | None = None) -> Run:
     """Return the run as it is now."""
-    state = api.run_state(dag_id, run_id)
-    tasks = [_task(instance) for instance in api.task_instances(dag_id, run_id)]
+    waits, logs = memory or Memory(Waits(), {})
+    run = api.run(dag_id, run_id)
+    instances = api.task_instances(dag_id, run_id)
+    waits.observe(instances, _takes(api, dag_id, run_id) if waits.lacks_events(instances) else {})
+    tasks = [_task(instance, waits) for instance in instances]
     tasks.sort(key=lambda task: (task.start or "~", task.task_id, task.map_index))
-    return Run(dag_id, run_id, state, tasks, _reasons(api, dag_id, run_id) if state == "failed" else {})
+    return Run(dag_id, run_id, str(run["state"]), tasks, reasons.of(api, run, instances, logs), run["start_date"])
 
 
 def follow(
@@ -131,9 +147,10 @@ def follow(
 
     """
     answered = time.monotonic()
+    memory = Memory(Waits(), {})
     while True:
         try:
-            run = look(api, dag_id, run_id)
+            run = look(api, dag_id, run_id, memory)
             answered = time.monotonic()
             on_change(run)
             if run.state in FINAL:
@@ -146,17 +163,15 @@ def follow(
         time.sleep(interval)
 
 
-def _reasons(api: AirflowApi, dag_id: str, run_id: str) -> dict[str, str]:
-    events = api.events(dag_id, run_id, MISMATCH)
-    parted = [(_name(event["task_id"], event["map_index"]), str(event["extra"]).partition(INFO)[2]) for event in events]
-    return {name: reason for name, reason in parted if reason}
+def _takes(api: AirflowApi, dag_id: str, run_id: str) -> dict[Key, list[float]]:
+    """Return when workers took tasks of the run."""
+    takes: dict[Key, list[float]] = {}
+    for event in api.events(dag_id, run_id, "running"):
+        takes.setdefault(key(event), []).append(moment(event["when"]) or 0.0)
+    return takes
 
 
-def _name(task_id: str, map_index: int | None) -> str:
-    return task_id if map_index is None or map_index < 0 else f"{task_id}[{map_index}]"
-
-
-def _task(instance: Mapping[str, Any]) -> Task:
+def _task(instance: Mapping[str, Any], waits: Waits) -> Task:
     return Task(
         task_id=instance["task_id"],
         map_index=instance["map_index"],
@@ -167,6 +182,7 @@ def _task(instance: Mapping[str, Any]) -> Task:
         queued=instance["queued_when"],
         start=instance["start_date"],
         end=instance["end_date"],
+        waited=waits.seconds(instance),
     )
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 
 import psutil
 
 from airflow_celery_lab.launcher.registry import Record
+
+#: Begins the title that Airflow gives to the process of a task.
+TASK = "airflow worker -- "
 
 
 def pids(record: Record) -> set[int]:
@@ -25,6 +29,25 @@ def paused(records: Mapping[str, Record]) -> list[str]:
             if record.main_pid and psutil.Process(record.main_pid).status() == psutil.STATUS_STOPPED:
                 names.append(name)
     return names
+
+
+def busy(records: Mapping[str, Record]) -> list[str]:
+    """Return the names of the processes whose program runs a task itself, as a worker with `pool=solo`, and answers nobody meanwhile.
+
+    With any other pool a task stands below a process of that pool.
+    """
+    names = []
+    for name, record in records.items():
+        with suppress(psutil.Error, ProcessLookupError):
+            below = psutil.Process(record.main_pid).children() if record.main_pid else []
+            if any(map(_is_task, below)):
+                names.append(name)
+    return names
+
+
+def _is_task(process: psutil.Process) -> bool:
+    """Return whether a process is a task's: from Airflow 3.3 on a process group of its own, before that by its title."""
+    return os.getpgid(process.pid) == process.pid or "".join(process.cmdline()[:1]).startswith(TASK)
 
 
 def memory(records: Mapping[str, Record]) -> dict[str, float]:

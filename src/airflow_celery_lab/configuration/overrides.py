@@ -14,6 +14,7 @@ from airflow_celery_lab.configuration import dotenv, names
 from airflow_celery_lab.errors import SettingsError
 
 CONFIG, EXECUTOR = "AIRFLOW_CONFIG", "AIRFLOW__CORE__EXECUTOR"
+HEALTH_CHECK = "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK"
 #: The executor of Airflow's that the lab's stands in for, under its name (`@task(executor="CeleryExecutor")`).
 CELERY_EXECUTOR = "CeleryExecutor"
 LAB_EXECUTOR = f"{CELERY_EXECUTOR}:airflow_celery_lab.inside_airflow.executor.LabCeleryExecutor"
@@ -23,6 +24,7 @@ FREE = frozenset(
     {
         EXECUTOR,  # As far as `executors` allows.
         "AIRFLOW__API__LOG_CONFIG",
+        HEALTH_CHECK,
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER",
         "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY",
     }
@@ -36,6 +38,8 @@ ADVICE = {
     "AIRFLOW__CORE__DAGS_FOLDER": "set LAB_DAGS instead",
     "AIRFLOW__API__HOST": "set LAB_BIND instead",
     "AIRFLOW__API__PORT": "set LAB_PORT_OFFSET instead",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_HOST": "set LAB_BIND instead",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": "set LAB_PORT_OFFSET instead",
     "FLOWER_ADDRESS": "set LAB_BIND instead",
     "FLOWER_PORT": "set LAB_PORT_OFFSET instead",
     "AIRFLOW__CELERY__BROKER_URL": "the lab runs its own Redis; unset it",

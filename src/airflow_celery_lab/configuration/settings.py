@@ -18,8 +18,8 @@ from airflow_celery_lab.configuration.state import State
 from airflow_celery_lab.errors import SettingsError
 
 #: Postgres and Redis stay clear of 5432 and 6379, where a machine's own servers listen.
-#: 8080 and 5555 are Airflow's and Flower's own defaults.
-BASE_PORTS = {"postgres": 15432, "redis": 16379, "webserver": 8080, "flower": 5555}
+#: 8080, 8974 and 5555 are Airflow's and Flower's own defaults.
+BASE_PORTS = {"postgres": 15432, "redis": 16379, "webserver": 8080, "flower": 5555, "scheduler": 8974}
 
 #: Name of a setting, and what it means to a user. docs/settings.md has them all.
 SETTINGS = {
@@ -57,6 +57,7 @@ class Ports(NamedTuple):
     redis: int
     webserver: int
     flower: int
+    scheduler: int  #: of its health check
 
 
 class Settings(NamedTuple):
@@ -95,7 +96,7 @@ class Settings(NamedTuple):
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.bind, self.bind)  # noqa: S104  # nothing is bound here
 
     def url(self, service: str) -> str:
-        """Return the `http://` address of `webserver` or `flower`, without a trailing slash."""
+        """Return the `http://` address of `webserver`, `flower` or `scheduler`, without a trailing slash."""
         host = f"[{self.client_host}]" if ":" in self.client_host else self.client_host
         return f"http://{host}:{getattr(self.ports, service)}"
 

@@ -37,6 +37,11 @@ class State(NamedTuple):
         return self.task_logs / "dag_processor"
 
     @property
+    def shared_ids(self) -> Path:
+        """Which DAGs the dag-processor has found in more than one file."""
+        return self.airflow / "shared-ids.json"
+
+    @property
     def flower(self) -> Path:
         """Flower's own folder."""
         return self.home / "flower"

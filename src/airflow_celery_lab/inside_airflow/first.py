@@ -8,7 +8,7 @@ from copy import deepcopy
 from airflow.config_templates.airflow_local_settings import DEFAULT_LOGGING_CONFIG, DEFAULT_REMOTE_CONN_ID, REMOTE_TASK_LOG
 from airflow.configuration import conf
 
-from airflow_celery_lab.inside_airflow import log_levels
+from airflow_celery_lab.inside_airflow import log_levels, shared_ids
 from airflow_celery_lab.inside_airflow.task_logs import SharedFolderTaskHandler
 
 # Airflow looks for the two of remote logging here, beside LOGGING_CONFIG; 3.1 does not start without them.
@@ -22,3 +22,6 @@ log_levels.apply(LOGGING_CONFIG["loggers"])
 # At the end, as Airflow does: a file of the user's must not hide a package of the same name, as PYTHONPATH would let it.
 if (folder := conf.get("core", "dags_folder")) not in sys.path:
     sys.path.append(folder)
+
+if sys.argv[1:2] == ["dag-processor"]:
+    shared_ids.watch()

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import files
+from airflow_celery_lab.configuration import files, names, overrides, services
 from airflow_celery_lab.configuration.credentials import ADMIN, make_private_folder
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.services import Service
+from airflow_celery_lab.launcher import registry
 from airflow_celery_lab.servers import postgres, probes, redis, schema
 from airflow_celery_lab.wait import wait_until
 
@@ -38,12 +39,20 @@ def prepare(
     _wait_for_needs(service, lab, variables, on_wait)
     if service.kind == "api-server":
         write_passwords(lab)
+    if service.kind == "scheduler" and not _is_first(service.kind, name, lab):
+        variables[overrides.HEALTH_CHECK] = "False"
     return _python_program([*command, *_own_options(service, command, name)])
 
 
 def write_passwords(lab: Lab) -> None:
     """Write the admin's password to the file in which Airflow looks for it."""
     files.write(lab.state.passwords, json.dumps({ADMIN: lab.credentials.admin_password}))
+
+
+def _is_first(kind: str, name: str, lab: Lab) -> bool:
+    """Return whether of all processes of that kind this one has the port; by now each of them has its record."""
+    running = [record.name for record in registry.running(lab.state).values() if services.describe(record.command).kind == kind]
+    return name == min([name, *running], key=names.in_order)
 
 
 def _wait_for_needs(service: Service, lab: Lab, variables: dict[str, str], on_wait: Callable[[str], None]) -> None:
