@@ -261,6 +261,33 @@ def test_a_procfile_that_is_not_what_runs_is_warned_of() -> None:
     assert warning.startswith("the Procfile differs from what runs")
 
 
+@pytest.mark.parametrize(
+    ("parallelism", "pool", "beginnings"),
+    [
+        ([32], 128, ["the workers have 40 slots, and the scheduler runs 32 tasks at a time: raise AIRFLOW__CORE__PARALLELISM if"]),
+        ([40], None, []),
+        ([32, 32], 128, []),
+        ([0], 128, []),  # Only Airflow knows, as with a command that prints the number.
+        (
+            [64],
+            39,
+            ["the workers have 40 slots, and Airflow's default_pool lets 39 tasks run at a time: `airflow-celery-lab airflow pools"],
+        ),
+    ],
+)
+def test_slots_that_airflow_would_never_fill_are_warned_of_with_both_numbers(
+    parallelism: Sequence[int], pool: int | None, beginnings: Sequence[str]
+) -> None:
+    schedulers = {
+        f"s-{number}": RECORDS["scheduler"]._replace(name=f"s-{number}", parallelism=most) for number, most in enumerate(parallelism)
+    }
+    evidence = replace(ALL_WELL, records={**RECORDS, **schedulers}, pool=pool, workers=[Worker("worker-a", ["a", "b"], 40, 0)])
+
+    warnings = status.judge(EXPECTED, evidence).warnings
+
+    assert [warning[: len(beginning)] for warning, beginning in zip(warnings, beginnings, strict=True)] == list(beginnings)
+
+
 def test_processes_that_lack_the_same_are_named_together() -> None:
     records = {name: kept for name, kept in RECORDS.items() if name == "redis"}
     late = status.judge(EXPECTED, replace(ALL_WELL, records=records, health="no answer")).not_ready

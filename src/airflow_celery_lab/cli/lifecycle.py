@@ -33,6 +33,8 @@ def up(
     counts = _counts(item for part in scale or [] for item in part.split(","))
     with Cluster.open() as cluster:
         target = procfile.instances(cluster.lines(), counts)
+        if not cluster.records and (shortage := cluster.shortage(target)):
+            say(f"lab: warning: {shortage}")
         if detach:
             _up_in_the_background(cluster, counts)
             return
@@ -130,6 +132,8 @@ def _apply(cluster: Cluster, target: Processes) -> None:
     if not plan:
         say("lab: nothing to do: what runs is what is wanted")
         return
+    if shortage := cluster.shortage(target):
+        say(f"lab: warning: {shortage}")
     with last_words(cluster, [*plan.added, *plan.changed]):
         cluster.apply(target, progress("waiting"))
     say(f"lab: added {len(plan.added)}, changed {len(plan.changed)}, removed {len(plan.removed)}; all others were left alone")

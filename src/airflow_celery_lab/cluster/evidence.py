@@ -72,6 +72,7 @@ class Look:
                 stale=wanted.stale(records, self._lab.settings),
                 procfile_differs=bool(supervised) and self._differs(processes),
                 heartbeats={} if isinstance(report, str) else _heartbeats(report),
+                pool=self._pool() if details and not isinstance(report, str) else None,
             )
 
     def _health(self, records: Mapping[str, Record]) -> dict[str, Any] | str:
@@ -113,6 +114,12 @@ class Look:
         with suppress(LabError, httpx.HTTPError):
             return self._api.import_errors()
         return []
+
+    def _pool(self) -> int | None:
+        with suppress(LabError, httpx.HTTPError):
+            slots = int(self._api.request("GET", "/pools/default_pool")["slots"])
+            return slots if slots >= 0 else None
+        return None
 
     def _differs(self, processes: Processes) -> bool:
         try:

@@ -37,6 +37,7 @@ class Evidence:
     #: Names of the processes that were started with other variables in `.env`.
     stale: Sequence[str] = ()
     heartbeats: Mapping[str, float] = field(default_factory=dict)  #: component to seconds since the epoch
+    pool: int | None = None  #: slots of Airflow's default pool, None where that is not known or it has no limit
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,7 @@ def _warnings(evidence: Evidence) -> list[str]:
         for queue in evidence.queues
         if queue.waiting and not queue.listeners
     ]
+    warnings += _bounds(evidence)
     if evidence.procfile_differs:
         warnings.append(f"the Procfile differs from what runs: `{typed()} apply` applies it")
     if evidence.stale:
@@ -195,6 +197,25 @@ def _warnings(evidence: Evidence) -> list[str]:
         f"the DAG file {error.get('filename')} cannot be read: {_exception(str(error.get('stack_trace', '')))}"
         for error in evidence.import_errors
     ]
+
+
+def _bounds(evidence: Evidence) -> list[str]:
+    """Return what keeps Airflow from filling the workers' slots."""
+    slots = sum(worker.concurrency for worker in evidence.workers)
+    schedulers = {name: record.parallelism for name, record in evidence.records.items() if record.parallelism}
+    told = []
+    if schedulers and sum(schedulers.values()) < slots:
+        names, most = " ".join(schedulers), sum(schedulers.values())
+        told.append(
+            f"the workers have {slots} slots, and the scheduler runs {most} tasks at a time: "
+            f"raise AIRFLOW__CORE__PARALLELISM if you have set it, and run `{typed()} restart {names}`"
+        )
+    if evidence.pool is not None and evidence.pool < slots:
+        told.append(
+            f"the workers have {slots} slots, and Airflow's default_pool lets {evidence.pool} tasks run at a time: "
+            f"`{typed()} airflow pools set default_pool {slots} ''` raises it"
+        )
+    return told
 
 
 def _exception(trace: str) -> str:

@@ -6,9 +6,10 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 
-from airflow_celery_lab.cluster import faults, preflight
+from airflow_celery_lab.cluster import faults, limits, preflight
 from airflow_celery_lab.cluster.readiness import OnWait, Readiness, quietly
-from airflow_celery_lab.configuration import procfile
+from airflow_celery_lab.configuration import demand, environment, procfile
+from airflow_celery_lab.configuration.demand import Demand
 from airflow_celery_lab.configuration.procfile import Processes
 from airflow_celery_lab.errors import ModeError, UnknownProcessError
 from airflow_celery_lab.supervision import wanted
@@ -39,6 +40,7 @@ class Lifecycle(Readiness):
         else:
             preflight.check(self.settings, procfile.services_of(target), self._environ)
             logger.info("starting %d processes in %s", len(target), self.settings.home)
+            demand.write(self.lab.state, self.demand(target))
             self.supervisor.start(target, self._environ)
         self.wait_for(list(self.supervisor.processes), on_wait)
         return time.monotonic() - begin
@@ -49,20 +51,42 @@ class Lifecycle(Readiness):
 
     def plan(self, target: Processes) -> Plan:
         """Return what makes `target` the running processes."""
-        return wanted.plan(self.supervisor.processes, target, wanted.stale(self.records, self.settings))
+        return wanted.plan(self.supervisor.processes, target, self._stale(target))
+
+    def demand(self, target: Processes) -> Demand:
+        """Return what `target` asks of the servers and of the machine."""
+        return demand.of(procfile.services_of(target).values(), environment.sizes(self.lab, self._environ))
+
+    def shortage(self, target: Processes) -> str | None:
+        """Return a sentence when this machine may not have the memory for `target` beside what runs."""
+        running = self.demand(self.supervisor.processes) if self.supervisor.running else None
+        return limits.shortage(self.demand(target), limits.available(), running)
+
+    def _stale(self, target: Processes) -> list[str]:
+        """Return the names of the processes that have to start again for what changed elsewhere than in their lines."""
+        return [
+            *wanted.stale(self.records, self.settings),
+            *wanted.outgrown(self.records, self.demand(target).slots, environment.parallelism_is_set(self.lab, self._environ)),
+        ]
 
     def apply(self, target: Processes | None = None, on_wait: OnWait = quietly) -> Plan:
         """Make the processes of the Procfile, or `target`, the running ones; touch only what differs; wait for what is new.
 
-        What was started with another `.env` differs too.
+        What was started with another `.env` differs too, and a scheduler that could not fill all slots.
 
         Raises:
-            LabError: the lab does not run in the background, or what is new did not become ready.
+            LabError: the lab does not run in the background, the servers cannot give what `target` asks for, or what is
+                new did not become ready.
 
         """
         self.require_background()
-        stale = wanted.stale(self.records, self.settings)
-        plan = self.supervisor.apply(procfile.instances(self.lines()) if target is None else target, stale, on_wait)
+        if target is None:
+            target = procfile.instances(self.lines())
+        asked = self.demand(target)
+        limits.of_running_servers(self.lab, asked)
+        stale = self._stale(target)
+        demand.write(self.lab.state, asked)
+        plan = self.supervisor.apply(target, stale, on_wait)
         self.wait_for([*plan.added, *plan.changed], on_wait)
         return plan
 
@@ -126,6 +150,7 @@ class Lifecycle(Readiness):
                     faults.kill(record, self.supervisor)
                     killed.append(late)
         self.supervisor.shut_down()
+        demand.forget(self.lab.state)
         logger.info("stopped the lab in %s", self.settings.home)
         return killed
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from airflow_celery_lab.configuration import names, overrides, roots
+from airflow_celery_lab.configuration import demand, names, overrides, roots
 from airflow_celery_lab.configuration.credentials import ADMIN, Credentials
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.settings import Settings
@@ -18,6 +18,9 @@ PROXY_EXCEPTIONS = ("NO_PROXY", "no_proxy")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 #: Name of the database, and of the one role that may log in to it.
 DATABASE = "airflow"
+PARALLELISM = "AIRFLOW__CORE__PARALLELISM"
+#: Tasks at a time, at least: `[core] parallelism` of Airflow's own. With more than slots, tasks wait in the broker.
+LEAST_PARALLELISM = 32
 
 
 def of_process(lab: Lab, name: str | None, base: Mapping[str, str]) -> dict[str, str]:
@@ -29,6 +32,9 @@ def of_process(lab: Lab, name: str | None, base: Mapping[str, str]) -> dict[str,
     own = lab.settings.variables
     variables = {**of_supervisor(lab, base), **own, **overrides.merged(wiring(lab), overrides.given(base, own))}
     variables |= _without_proxy(variables, lab.settings.client_host)
+    if not _sets_parallelism(variables):
+        # Slots beyond it would never be filled.
+        variables[PARALLELISM] = str(max(LEAST_PARALLELISM, demand.wanted(lab.settings, base, demand.sizes(variables)).slots))
     # What a process prints would otherwise lie in its buffer.
     variables["PYTHONUNBUFFERED"] = "1"
     if name:
@@ -49,6 +55,26 @@ def conflicts(settings: Settings, base: Mapping[str, str]) -> Iterator[SettingsE
 def default_queue(lab: Lab, base: Mapping[str, str]) -> str:
     """Return the queue of a worker that names none (`[operators] default_queue`)."""
     return of_process(lab, None, base).get("AIRFLOW__OPERATORS__DEFAULT_QUEUE") or "default"
+
+
+def parallelism(lab: Lab, base: Mapping[str, str]) -> int:
+    """Return how many tasks a scheduler that starts now runs at a time, 0 where only Airflow can tell."""
+    value = of_process(lab, None, base).get(PARALLELISM, "")
+    return int(value) if value.isdecimal() else 0
+
+
+def parallelism_is_set(lab: Lab, base: Mapping[str, str]) -> bool:
+    """Return whether the user has set how many tasks a scheduler runs at a time."""
+    return _sets_parallelism(overrides.given(base, lab.settings.variables))
+
+
+def _sets_parallelism(names_of: Collection[str]) -> bool:
+    return any(PARALLELISM + variant in names_of for variant in overrides.VARIANTS)
+
+
+def sizes(lab: Lab, base: Mapping[str, str]) -> demand.Sizes:
+    """Return what the user's keys make of a process that does not say how much it wants."""
+    return demand.sizes(of_process(lab, None, base))
 
 
 def web_url(lab: Lab) -> str:

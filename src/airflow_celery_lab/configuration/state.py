@@ -139,6 +139,11 @@ class State(NamedTuple):
         return self.home / "supervisor.sock"
 
     @property
+    def demand(self) -> Path:
+        """What the processes ask of servers and machine that the lab was last told to run."""
+        return self.home / "demand.json"
+
+    @property
     def process_logs(self) -> Path:
         """What the processes of the background lab print."""
         return self.home / "processes"

@@ -44,8 +44,19 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
     name = names.process_name(environ) or service.kind
     lab = labs.load(environ)
     _refuse_name_of_a_line(lab, environ, name)
-    queues = _queues(service, lab, environ)
-    record = Record(name, os.getpid(), 0, list(command), supervisor, "waiting", "", time.time(), queues, lab.settings.dotenv_print)
+    record = Record(
+        name,
+        os.getpid(),
+        0,
+        list(command),
+        supervisor,
+        "waiting",
+        "",
+        time.time(),
+        _queues(service, lab, environ),
+        lab.settings.dotenv_print,
+        _parallelism(service, lab, environ),
+    )
     registration = Registration(lab.state, record)
 
     if STARTER in environ and lab.state.stopping.exists():
@@ -105,6 +116,14 @@ def _queues(service: Service, lab: Lab, environ: Mapping[str, str]) -> tuple[str
     from airflow_celery_lab.configuration import environment  # As below.
 
     return (environment.default_queue(lab, environ),)
+
+
+def _parallelism(service: Service, lab: Lab, environ: Mapping[str, str]) -> int:
+    if service.kind != "scheduler":
+        return 0
+    from airflow_celery_lab.configuration import environment  # As below.
+
+    return environment.parallelism(lab, environ)
 
 
 def _become(

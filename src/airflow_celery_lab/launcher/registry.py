@@ -35,6 +35,7 @@ class Record(NamedTuple):
     since: float  #: when it entered this state, in seconds since the epoch
     queues: Sequence[str] = ()  #: of a worker, Airflow's default one included
     dotenv: int = 0  #: what `.env` said when it was started (Settings.dotenv_print)
+    parallelism: int = 0  #: of a scheduler: how many tasks it runs at a time; 0 where that is not known
 
 
 class Registration:
