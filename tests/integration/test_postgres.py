@@ -97,8 +97,14 @@ def test_postgres_is_private_and_keeps_its_data_over_a_stop_and_a_kill(any_postg
 def test_postgres_gives_what_the_procfile_asks_for_and_more_is_refused_with_the_sum(sandbox: Sandbox) -> None:
     lines = [f"worker-{number}: airflow-celery-lab exec airflow celery worker --concurrency 15" for number in range(40)]
     (sandbox.project / "Procfile").write_text("\n".join(lines))
-    start(sandbox)
     asked = demand.of((line.service for line in procfile.read(sandbox.project)), demand.Sizes())
+    sandbox.home.mkdir()
+    demand.write(sandbox.lab.state, asked._replace(connections=900))
+    first = start(sandbox)
+    assert ask(sandbox, "SHOW max_connections") == str(900 + postgres.SPARE)
+    assert first.stop() == 0
+    demand.forget(sandbox.lab.state)
+    start(sandbox)
 
     assert ask(sandbox, "SHOW max_connections") == str(40 * 15 + 40 + postgres.SPARE)
     limits.of_running_servers(sandbox.lab, asked)

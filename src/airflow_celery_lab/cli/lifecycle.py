@@ -125,6 +125,7 @@ def _up_in_the_background(cluster: Cluster, counts: dict[str, int]) -> None:
 def _apply(cluster: Cluster, target: Processes) -> None:
     """Show what differs between `target` and what runs, apply it, and wait until it is ready."""
     cluster.require_background()
+    cluster.require_given(target)
     plan = cluster.plan(target)
     for sign, names in (("+", plan.added), ("~", plan.changed), ("-", plan.removed)):
         for name in names:
@@ -132,6 +133,8 @@ def _apply(cluster: Cluster, target: Processes) -> None:
     if not plan:
         say("lab: nothing to do: what runs is what is wanted")
         return
+    for name in cluster.outgrown(target):
+        say(f"lab: {name} starts again, to run {cluster.demand(target).slots} tasks at a time")
     if shortage := cluster.shortage(target):
         say(f"lab: warning: {shortage}")
     with last_words(cluster, [*plan.added, *plan.changed]):

@@ -62,12 +62,22 @@ class Lifecycle(Readiness):
         running = self.demand(self.supervisor.processes) if self.supervisor.running else None
         return limits.shortage(self.demand(target), limits.available(), running)
 
+    def require_given(self, target: Processes) -> None:
+        """Do nothing when the running servers can give what `target` asks for.
+
+        Raises:
+            ProcfileError: they cannot.
+
+        """
+        limits.of_running_servers(self.lab, self.demand(target))
+
+    def outgrown(self, target: Processes) -> list[str]:
+        """Return the names of the schedulers that run fewer tasks at a time than `target` has slots."""
+        return wanted.outgrown(self.records, self.demand(target).slots, environment.parallelism_is_set(self.lab, self._environ))
+
     def _stale(self, target: Processes) -> list[str]:
         """Return the names of the processes that have to start again for what changed elsewhere than in their lines."""
-        return [
-            *wanted.stale(self.records, self.settings),
-            *wanted.outgrown(self.records, self.demand(target).slots, environment.parallelism_is_set(self.lab, self._environ)),
-        ]
+        return [*wanted.stale(self.records, self.settings), *self.outgrown(target)]
 
     def apply(self, target: Processes | None = None, on_wait: OnWait = quietly) -> Plan:
         """Make the processes of the Procfile, or `target`, the running ones; touch only what differs; wait for what is new.
@@ -82,10 +92,9 @@ class Lifecycle(Readiness):
         self.require_background()
         if target is None:
             target = procfile.instances(self.lines())
-        asked = self.demand(target)
-        limits.of_running_servers(self.lab, asked)
+        self.require_given(target)
         stale = self._stale(target)
-        demand.write(self.lab.state, asked)
+        demand.write(self.lab.state, self.demand(target))
         plan = self.supervisor.apply(target, stale, on_wait)
         self.wait_for([*plan.added, *plan.changed], on_wait)
         return plan

@@ -103,6 +103,10 @@ class State(NamedTuple):
         """Return the file with the exit status of a process that has ended unasked."""
         return self.processes / f"{process}.end"
 
+    def temporary(self, process: str) -> Path:
+        """Return the folder for what a process would leave in the system's temporary folder."""
+        return self.home / "tmp" / process
+
     @property
     def stopping(self) -> Path:
         """There while the foreground lab stops: a process that starts and finds it has come too late."""

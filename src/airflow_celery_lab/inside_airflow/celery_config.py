@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing.util
+import os
+import tempfile
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -10,6 +13,7 @@ from celery.signals import before_task_publish, celeryd_init
 from sqlalchemy.pool import NullPool
 
 from airflow_celery_lab.inside_airflow import workload
+from airflow_celery_lab.launcher import temporary
 
 
 def without_pool(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,6 +44,18 @@ def close_database_connection(**_: Any) -> None:
         settings.engine.dispose()
 
 
+def keep_temporary_files_in_the_state(**_: Any) -> None:
+    """Let the memory that pool processes share lie where the launcher removes it, and tasks' own files where they did."""
+    folder = os.environ.get(temporary.VARIABLE)
+    if folder is None:
+        return
+    usual, tempfile.tempdir = tempfile.tempdir, folder
+    try:
+        multiprocessing.util.get_temp_dir()  # It remembers the first answer.
+    finally:
+        tempfile.tempdir = usual
+
+
 def describe_workload(body: Sequence[Any], headers: MutableMapping[str, Any], **_: Any) -> None:
     """Tell events, and with them Flower, which Airflow task a message is for.
 
@@ -49,4 +65,5 @@ def describe_workload(body: Sequence[Any], headers: MutableMapping[str, Any], **
 
 
 celeryd_init.connect(close_database_connection, weak=False)
+celeryd_init.connect(keep_temporary_files_in_the_state, weak=False)
 before_task_publish.connect(describe_workload, weak=False)

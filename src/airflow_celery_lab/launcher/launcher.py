@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 from airflow_celery_lab.configuration import lab as labs
@@ -19,7 +20,7 @@ from airflow_celery_lab.configuration import names, services
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.services import Service
 from airflow_celery_lab.errors import LabError
-from airflow_celery_lab.launcher import guard, markers, process_table, registry
+from airflow_celery_lab.launcher import guard, markers, process_table, registry, temporary
 from airflow_celery_lab.launcher.registry import Record, Registration
 
 #: honcho kills 5 s after the first process has ended (`honcho.manager.KILL_WAIT`); all must be over by
@@ -72,8 +73,10 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
         stopping=lambda pid: enter("stopping", pid),
     )
 
+    folder = temporary.make(lab.state, name) if service.kind == "worker" else None
+
     def program(report: Callable[[str], None]) -> None:
-        _become(service, command, name, lab, report)
+        _become(service, command, name, lab, folder, report)
 
     _mark(supervisor, markers.beginning(name))
     watched = _watched(supervisor)
@@ -85,6 +88,8 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
             registry.note_end(lab.state, name, status)
         return status
     finally:
+        if folder:
+            temporary.remove(folder)
         registration.release()
         _end_orphaned_reader(supervisor, watched)
 
@@ -131,6 +136,7 @@ def _become(
     command: Sequence[str],
     name: str,
     lab: Lab,
+    folder: Path | None,
     report: Callable[[str], None],
 ) -> NoReturn:
     """Wait for what the service needs, then turn this process into its program."""
@@ -151,6 +157,8 @@ def _become(
         for problem in environment.conflicts(lab.settings, os.environ):
             raise problem
         variables = environment.of_process(lab, name, os.environ)
+        if folder:
+            variables[temporary.VARIABLE] = str(folder)
         arguments = program.prepare(service, command, name, lab, variables, on_wait)
         os.execvpe(arguments[0], arguments, variables)
     except LabError as error:

@@ -39,6 +39,8 @@ def prepare(lab: Lab) -> list[str]:
 
     """
     folder, data = lab.state.postgres, lab.state.postgres_data
+    # Asked of files that are for root alone, where root runs the lab.
+    most = connections(demand.wanted(lab.settings, os.environ, environment.sizes(lab, os.environ)))
     programs = executables.postgres_bin(lab.settings, _major(data))
     make_private_folder(folder)
     _disown(data)
@@ -63,7 +65,7 @@ def prepare(lab: Lab) -> list[str]:
         "-c",
         f"port={lab.settings.ports.postgres}",
         "-c",
-        f"max_connections={connections(demand.wanted(lab.settings, os.environ, environment.sizes(lab, os.environ)))}",
+        f"max_connections={most}",
     ]
 
 
