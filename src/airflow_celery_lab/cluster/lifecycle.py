@@ -12,6 +12,7 @@ from airflow_celery_lab.configuration import demand, environment, procfile
 from airflow_celery_lab.configuration.demand import Demand
 from airflow_celery_lab.configuration.procfile import Processes
 from airflow_celery_lab.errors import ModeError, UnknownProcessError
+from airflow_celery_lab.launcher import temporary
 from airflow_celery_lab.supervision import wanted
 from airflow_celery_lab.supervision.wanted import Plan
 
@@ -153,13 +154,16 @@ class Lifecycle(Readiness):
                 raise ModeError(f"the lab in {self.settings.home} runs in the foreground; press Ctrl-C there.", path=self.settings.home)
             return None
         killed = []
-        for names in wanted.stop_order(self.supervisor.processes):
+        processes = self.supervisor.processes
+        for names in wanted.stop_order(processes):
             for late in self.supervisor.stop(names, on_wait, timeout):
                 if record := self.records.get(late):
                     faults.kill(record, self.supervisor)
                     killed.append(late)
         self.supervisor.shut_down()
         demand.forget(self.lab.state)
+        for name in processes:  # Of those whose launchers were killed.
+            temporary.remove(temporary.folder(self.lab.state, name))
         logger.info("stopped the lab in %s", self.settings.home)
         return killed
 

@@ -30,7 +30,8 @@ def of_process(lab: Lab, name: str | None, base: Mapping[str, str]) -> dict[str,
     reads both, so they are not in the answer.
     """
     own = lab.settings.variables
-    variables = {**of_supervisor(lab, base), **own, **overrides.merged(wiring(lab), overrides.given(base, own))}
+    project = lab.settings.project
+    variables = {**of_supervisor(lab, base), **own, **overrides.merged(wiring(lab), overrides.given(base, own, project), project)}
     variables |= _without_proxy(variables, lab.settings.client_host)
     if not _sets_parallelism(variables):
         # Slots beyond it would never be filled.
@@ -47,7 +48,7 @@ def conflicts(settings: Settings, base: Mapping[str, str]) -> Iterator[SettingsE
     # Values are compared, and no user's secret is this one.
     nobody = Lab(settings, Credentials(*("x" * len(Credentials._fields))))
     try:
-        yield from overrides.conflicts(wiring(nobody), overrides.given(base, settings.variables))
+        yield from overrides.conflicts(wiring(nobody), overrides.given(base, settings.variables, settings.project))
     except SettingsError as error:  # The user's configuration file cannot be read.
         yield error
 
@@ -65,7 +66,7 @@ def parallelism(lab: Lab, base: Mapping[str, str]) -> int:
 
 def parallelism_is_set(lab: Lab, base: Mapping[str, str]) -> bool:
     """Return whether the user has set how many tasks a scheduler runs at a time."""
-    return _sets_parallelism(overrides.given(base, lab.settings.variables))
+    return _sets_parallelism(overrides.given(base, lab.settings.variables, lab.settings.project))
 
 
 def _sets_parallelism(names_of: Collection[str]) -> bool:
@@ -79,7 +80,8 @@ def sizes(lab: Lab, base: Mapping[str, str]) -> demand.Sizes:
 
 def web_url(lab: Lab) -> str:
     """Return Airflow's address for a browser, without a trailing slash (`[api] base_url`)."""
-    return overrides.merged(wiring(lab), overrides.given({}, lab.settings.variables))[overrides.BASE_URL].rstrip("/")
+    project = lab.settings.project
+    return overrides.merged(wiring(lab), overrides.given({}, lab.settings.variables, project), project)[overrides.BASE_URL].rstrip("/")
 
 
 def of_supervisor(lab: Lab, base: Mapping[str, str]) -> dict[str, str]:
@@ -138,6 +140,9 @@ def wiring(lab: Lab) -> dict[str, str]:
         "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(state.dag_processor_logs),
         # Celery and Flower read these where `airflow` is not in front of them.
         "CELERY_BROKER_URL": broker,
+        # `airflow celery flower` reads these.
+        "AIRFLOW__CELERY__FLOWER_HOST": settings.bind,
+        "AIRFLOW__CELERY__FLOWER_PORT": str(settings.ports.flower),
         "FLOWER_CONF": str(roots.DATA / "config" / "flowerconfig.py"),
         "FLOWER_ADDRESS": settings.bind,
         "FLOWER_PORT": str(settings.ports.flower),

@@ -45,7 +45,7 @@ BEFORE_DOTENV = {roots.VARIABLE, "LAB_VENV", "LAB_PYTHON", "LAB_AIRFLOW", "LAB_L
 MACHINE = ("LAB_PYTHON", "LAB_AIRFLOW", "LAB_LIBRARIES", "LAB_POSTGRES_BIN", "LAB_REDIS_SERVER")
 
 #: Set by the lab for its own processes, and LAB_LIBRARIES by flake.nix for the `lab` script; not for users.
-INTERNAL = {"LAB_NAME", "LAB_UP_PID", "LAB_TEMPORARY", command.VARIABLE, "LAB_LIBRARIES"}
+INTERNAL = {"LAB_NAME", "LAB_UP_PID", "LAB_TEMPORARY", "LAB_LOGGING_CONFIG", "LAB_CELERY_CONFIG", command.VARIABLE, "LAB_LIBRARIES"}
 
 
 class Ports(NamedTuple):

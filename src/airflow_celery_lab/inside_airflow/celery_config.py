@@ -12,7 +12,8 @@ from airflow.providers.celery.executors.default_celery import DEFAULT_CELERY_CON
 from celery.signals import before_task_publish, celeryd_init
 from sqlalchemy.pool import NullPool
 
-from airflow_celery_lab.inside_airflow import workload
+from airflow_celery_lab.configuration.overrides import WIRED
+from airflow_celery_lab.inside_airflow import users, workload
 from airflow_celery_lab.launcher import temporary
 
 
@@ -26,14 +27,20 @@ def without_pool(options: Mapping[str, Any]) -> dict[str, Any]:
     return dict(options) if sized else {**options, "poolclass": NullPool}
 
 
+USERS = users.module_of("LAB_CELERY_CONFIG", "AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS")
+if USERS and (
+    changed := [name for name in WIRED if USERS.value.get(name, DEFAULT_CELERY_CONFIG.get(name)) != DEFAULT_CELERY_CONFIG.get(name)]
+):
+    raise SystemExit(f"lab: {USERS.key} changes {', '.join(changed)}, which the lab sets for all of its processes; leave that out.")
 CELERY_CONFIG: dict[str, Any] = {
     **DEFAULT_CELERY_CONFIG,
-    "database_engine_options": without_pool(DEFAULT_CELERY_CONFIG.get("database_engine_options") or {}),
     # Without events Flower shows no tasks.
     "worker_send_task_events": True,
     # This event would carry the task's token (see below); Flower learns of a task when a worker receives it.
     "task_send_sent_event": False,
+    **(USERS.value if USERS else {}),
 }
+CELERY_CONFIG["database_engine_options"] = without_pool(CELERY_CONFIG.get("database_engine_options") or {})
 
 
 def close_database_connection(**_: Any) -> None:
