@@ -206,6 +206,26 @@ def test_tasks_on_a_queue_without_listener_are_warned_of(queues: Sequence[Queue]
     assert now.ready
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"paused": ["worker-a"]},
+            "whose worker worker-a is stopped like a hung machine: `airflow-celery-lab resume worker-a` lets it go on",
+        ),
+        ({}, "whose worker worker-a runs and does not answer: see its log, or `airflow-celery-lab restart worker-a`"),
+        ({"records": {}}, "which no worker listens to: add it to"),
+    ],
+)
+def test_a_worker_that_is_stopped_or_hangs_listens_still(changes: Mapping[str, Any], reason: str) -> None:
+    records = {**RECORDS, "worker-a": RECORDS["worker-a"]._replace(queues=["a", "b"])}
+    silent = replace(ALL_WELL, records=records, workers=[], queues=[Queue("a", 2, [])])
+
+    (warning,) = status.judge(EXPECTED, replace(silent, **changes)).warnings
+
+    assert warning.startswith(f"2 tasks wait on the queue 'a', {reason}")
+
+
 FRAME = (
     'Traceback (most recent call last):\n  File "<frozen importlib>", line 241, in call\n  File "/dags/a.py", line 3, in <module>\n    x\n'
 )

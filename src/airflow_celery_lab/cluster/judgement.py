@@ -179,12 +179,7 @@ def _worker(name: str, queues: Sequence[str], workers: Sequence[Worker]) -> str 
 
 
 def _warnings(evidence: Evidence) -> list[str]:
-    warnings = [
-        f"{queue.waiting} task{'s wait' if queue.waiting > 1 else ' waits'} on the queue {queue.name!r}, which no worker listens to: "
-        f"add it to a worker's --queues in the Procfile, or run `{typed()} airflow celery add-queue -H celery@WORKER -q {queue.name}`"
-        for queue in evidence.queues
-        if queue.waiting and not queue.listeners
-    ]
+    warnings = [_unheard(queue, evidence) for queue in evidence.queues if queue.waiting and not queue.listeners]
     warnings += _bounds(evidence)
     if evidence.procfile_differs:
         warnings.append(f"the Procfile differs from what runs: `{typed()} apply` applies it")
@@ -197,6 +192,23 @@ def _warnings(evidence: Evidence) -> list[str]:
         f"the DAG file {error.get('filename')} cannot be read: {_exception(str(error.get('stack_trace', '')))}"
         for error in evidence.import_errors
     ]
+
+
+def _unheard(queue: Queue, evidence: Evidence) -> str:
+    """Return why tasks wait on a queue to which no worker says that it listens: one that is stopped or hangs listens still."""
+    told = f"{queue.waiting} task{'s wait' if queue.waiting > 1 else ' waits'} on the queue {queue.name!r}, "
+    answering = {worker.name for worker in evidence.workers}
+    silent = [name for name, record in evidence.records.items() if queue.name in record.queues and name not in answering]
+    if paused := [name for name in silent if name in evidence.paused]:
+        return (
+            told + f"whose worker {', '.join(paused)} is stopped like a hung machine: `{typed()} resume {' '.join(paused)}` lets it go on"
+        )
+    if silent:
+        return told + f"whose worker {', '.join(silent)} runs and does not answer: see its log, or `{typed()} restart {' '.join(silent)}`"
+    return told + (
+        f"which no worker listens to: add it to a worker's --queues in the Procfile, or run "
+        f"`{typed()} airflow celery add-queue -H celery@WORKER -q {queue.name}`"
+    )
 
 
 def _bounds(evidence: Evidence) -> list[str]:
