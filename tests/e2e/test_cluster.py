@@ -68,6 +68,20 @@ def test_fan_out_runs_as_many_tasks_of_the_length_that_was_asked_for(lab: Throwa
     assert all(run["start"] <= task["queued"] <= task["start"] <= task["end"] and task["waited"] >= 0 for task in work)
 
 
+def test_a_slot_that_waits_holds_no_connection_to_the_database(lab: ThrowawayLab) -> None:
+    """Else a Procfile with more slots than Postgres has connections ends the scheduler."""
+    assert lab.cluster.run("fan_out", {"tasks": 8, "seconds": 0}).succeeded
+    port = lab.cluster.settings.ports.postgres
+
+    def holders() -> str | None:
+        workers = [psutil.Process(lab.cluster.records[name].main_pid) for name in ("worker-default", "worker-high-cpu")]
+        family = [process for worker in workers for process in (worker, *worker.children(recursive=True))]
+        found = [one for process in family for one in connections(process.pid) if one.raddr and one.raddr.port == port]
+        return f"{len(found)} connections" if found else None
+
+    wait_until(holders, 10, "the end of the workers' connections")
+
+
 def test_deferred_waits_take_no_worker_slot(lab_cluster: Cluster) -> None:
     run_id = lab_cluster.trigger("deferred_wait", {})
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import mkdtemp
 
 import psutil
 import pytest
 
 from airflow_celery_lab.cluster.handle import Cluster
+from airflow_celery_lab.testing import leftovers
 from airflow_celery_lab.testing.throwaway import ThrowawayLab, throwaway_lab
 from airflow_celery_lab.wait import wait_until
 
@@ -20,9 +23,17 @@ STARTED = "database system was"
 
 @pytest.fixture(scope="module")
 def ending_lab(lab_dags: Path) -> Iterator[ThrowawayLab]:
-    """A lab that each test starts and ends; its state stays."""
-    with throwaway_lab(lab_dags) as lab:
+    """A lab that each test starts and ends; its state stays. Its processes have a temporary folder of their own."""
+    folder = Path(mkdtemp(prefix="lab-tmp-"))
+    folder.chmod(0o711)
+    with throwaway_lab(lab_dags, {"TMPDIR": str(folder)}) as lab:
         yield lab
+    shutil.rmtree(folder)
+
+
+def left_by(lab: ThrowawayLab) -> set[str]:
+    """Return what is in the lab's temporary folder, and on its ports."""
+    return leftovers.look(Path(lab.environ["TMPDIR"]), lab.cluster.settings.ports)
 
 
 def start_a_task_that_escapes(lab: ThrowawayLab, minutes: int) -> str:
@@ -63,12 +74,17 @@ def assert_the_run_goes_on(cluster: Cluster, run_id: str) -> None:
 
 def test_ctrl_c_and_sigkill_leave_no_process_and_lose_no_run(ending_lab: ThrowawayLab) -> None:
     lab = ending_lab
+    before = left_by(lab)
     lab.up()
     credentials = lab.cluster.credentials
     finished = lab.cluster.run("fan_out", {"tasks": 1, "seconds": 0})
     interrupted = [start_a_task_that_escapes(lab, minutes=1)]
 
+    memory = leftovers.memory_of(lab.look())
     assert lab.stop(signal.SIGINT) == 130
+    assert left_by(lab) == before
+    assert memory
+    assert leftovers.left(memory) == set()
     lab.up()
 
     assert shut_down_cleanly(lab)
@@ -81,6 +97,7 @@ def test_ctrl_c_and_sigkill_leave_no_process_and_lose_no_run(ending_lab: Throwaw
     assert lab.process is not None
     lab.process.wait(timeout=10)
     lab.wait_until_gone()
+    assert left_by(lab) == before
     lab.up()
 
     for run_id in interrupted:
@@ -91,6 +108,7 @@ def test_ctrl_c_and_sigkill_leave_no_process_and_lose_no_run(ending_lab: Throwaw
     os.kill(lab.process.pid, signal.SIGKILL)
     lab.process.wait()
     lab.wait_until_gone()
+    assert left_by(lab) == before
 
 
 def flower_history(cluster: Cluster) -> str:

@@ -18,7 +18,7 @@ from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.runs import Task
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.experiments import trials as experiments
-from airflow_celery_lab.testing import ThrowawayLab, throwaway_lab
+from airflow_celery_lab.testing import ThrowawayLab, leftovers, throwaway_lab
 from airflow_celery_lab.testing.checkouts import copy_checkout
 from airflow_celery_lab.wait import wait_until
 
@@ -67,7 +67,10 @@ def test_plain_supervisord_runs_the_committed_configuration(checkout: Path) -> N
 
 @pytest.fixture(scope="module")
 def background(checkout: Path) -> Iterator[ThrowawayLab]:
+    temporary = Path(mkdtemp(prefix="lab-tmp-"))
+    temporary.chmod(0o711)
     variables = {
+        "TMPDIR": str(temporary),
         "LAB_VENV": str(checkout / ".venv"),
         "LAB_STOP_TIMEOUT": "30",
         "LAB_LISTENER_TIMEOUT": "10",
@@ -77,13 +80,17 @@ def background(checkout: Path) -> Iterator[ThrowawayLab]:
     }
     with throwaway_lab(checkout / "dags", variables, checkout) as lab:
         lab.command("setup")
+        before = leftovers.look(temporary, lab.cluster.settings.ports)
         # As in many offices, but that nobody answers there.
         lab.environ |= dict.fromkeys(("HTTP_PROXY", "https_proxy"), "http://127.0.0.1:9")
         assert "lab: ready after" in lab.command("up", "-d").stdout
         yield lab
-        lab.look()
+        memory = leftovers.memory_of(lab.look())
         lab.command("down")
         lab.wait_until_gone()
+        assert leftovers.look(temporary, lab.cluster.settings.ports) == before
+        assert leftovers.left(memory) == set()
+    shutil.rmtree(temporary)
 
 
 @pytest.fixture

@@ -10,8 +10,10 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from airflow_celery_lab.configuration import settings
-from airflow_celery_lab.servers import executables, probes
+from airflow_celery_lab.cluster import limits
+from airflow_celery_lab.configuration import demand, procfile, settings
+from airflow_celery_lab.errors import ProcfileError
+from airflow_celery_lab.servers import executables, postgres, probes
 
 from .sandbox import PATIENCE, Running, Sandbox, until, until_gone
 
@@ -90,6 +92,32 @@ def test_postgres_is_private_and_keeps_its_data_over_a_stop_and_a_kill(any_postg
 
     start(any_postgres)
     assert ask(any_postgres, "SELECT answer FROM kept") == "42"
+
+
+def test_postgres_gives_what_the_procfile_asks_for_and_more_is_refused_with_the_sum(sandbox: Sandbox) -> None:
+    lines = [f"worker-{number}: airflow-celery-lab exec airflow celery worker --concurrency 15" for number in range(40)]
+    (sandbox.project / "Procfile").write_text("\n".join(lines))
+    asked = demand.of((line.service for line in procfile.read(sandbox.project)), demand.Sizes())
+    sandbox.home.mkdir()
+    demand.write(sandbox.lab.state, asked._replace(connections=900))
+    first = start(sandbox)
+    assert ask(sandbox, "SHOW max_connections") == str(900 + postgres.SPARE)
+    assert first.stop() == 0
+    demand.forget(sandbox.lab.state)
+    start(sandbox)
+
+    assert ask(sandbox, "SHOW max_connections") == str(40 * 15 + 40 + postgres.SPARE)
+    limits.of_running_servers(sandbox.lab, asked)
+    with pytest.raises(ProcfileError) as refused:
+        limits.of_running_servers(sandbox.lab, asked._replace(connections=asked.connections + 100))
+    assert str(refused.value).startswith(
+        "40 workers with 600 slots and the other processes may open 740 connections to Postgres at once, which was started for 687; "
+    )
+
+
+def test_options_in_the_line_of_postgres_reach_it(sandbox: Sandbox) -> None:
+    sandbox.start("postgres", "postgres", "-c", "work_mem=9MB")
+    until(lambda: probes.query(sandbox.lab, "SHOW work_mem") == (None, "9MB"), "Postgres", interval=0.03)
 
 
 def test_a_killed_postgres_whose_pid_another_process_has_by_now_starts_again(sandbox: Sandbox) -> None:

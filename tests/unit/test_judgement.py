@@ -244,6 +244,26 @@ def test_tasks_on_a_queue_without_listener_are_warned_of(queues: Sequence[Queue]
     assert now.ready
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"paused": ["worker-a"]},
+            "whose worker worker-a is stopped like a hung machine: `airflow-celery-lab resume worker-a` lets it go on",
+        ),
+        ({}, "whose worker worker-a runs and does not answer: see its log, or `airflow-celery-lab restart worker-a`"),
+        ({"records": {}}, "which no worker listens to: add it to"),
+    ],
+)
+def test_a_worker_that_is_stopped_or_hangs_listens_still(changes: Mapping[str, Any], reason: str) -> None:
+    records = {**RECORDS, "worker-a": RECORDS["worker-a"]._replace(queues=["a", "b"])}
+    silent = replace(ALL_WELL, records=records, workers=[], queues=[Queue("a", 2, [])])
+
+    (warning,) = status.judge(EXPECTED, replace(silent, **changes)).warnings
+
+    assert warning.startswith(f"2 tasks wait on the queue 'a', {reason}")
+
+
 FRAME = (
     'Traceback (most recent call last):\n  File "<frozen importlib>", line 241, in call\n  File "/dags/a.py", line 3, in <module>\n    x\n'
 )
@@ -317,6 +337,33 @@ def test_a_procfile_that_is_not_what_runs_is_warned_of() -> None:
     (warning,) = status.judge(EXPECTED, replace(ALL_WELL, procfile_differs=True)).warnings
 
     assert warning.startswith("the Procfile differs from what runs")
+
+
+@pytest.mark.parametrize(
+    ("parallelism", "pool", "beginnings"),
+    [
+        ([32], 128, ["the workers have 40 slots, and the scheduler runs 32 tasks at a time: raise AIRFLOW__CORE__PARALLELISM if"]),
+        ([40], None, []),
+        ([32, 32], 128, []),
+        ([0], 128, []),  # Only Airflow knows, as with a command that prints the number.
+        (
+            [64],
+            39,
+            ["the workers have 40 slots, and Airflow's default_pool lets 39 tasks run at a time: `airflow-celery-lab airflow pools"],
+        ),
+    ],
+)
+def test_slots_that_airflow_would_never_fill_are_warned_of_with_both_numbers(
+    parallelism: Sequence[int], pool: int | None, beginnings: Sequence[str]
+) -> None:
+    schedulers = {
+        f"s-{number}": RECORDS["scheduler"]._replace(name=f"s-{number}", parallelism=most) for number, most in enumerate(parallelism)
+    }
+    evidence = replace(ALL_WELL, records={**RECORDS, **schedulers}, pool=pool, workers=[Worker("worker-a", ["a", "b"], 40, 0)])
+
+    warnings = status.judge(EXPECTED, evidence).warnings
+
+    assert [warning[: len(beginning)] for warning, beginning in zip(warnings, beginnings, strict=True)] == list(beginnings)
 
 
 def test_processes_that_lack_the_same_are_named_together() -> None:

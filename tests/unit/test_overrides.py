@@ -9,7 +9,7 @@ import pytest
 from airflow_celery_lab.configuration import environment, settings
 from airflow_celery_lab.configuration.credentials import Credentials
 from airflow_celery_lab.configuration.lab import Lab
-from airflow_celery_lab.configuration.overrides import ADVICE, FOR_ALL, FREE, LAB_EXECUTOR
+from airflow_celery_lab.configuration.overrides import ADVICE, FOR_ALL, FREE, LAB_EXECUTOR, MODULES
 
 SECRETS = Credentials("fernet", "jwt", "api", "pg-secret", "redis-secret", "cookie", "admin-secret")
 
@@ -46,9 +46,9 @@ def test_airflows_other_ways_to_set_a_key_are_refused_too(tmp_path: Path, varian
 
 @pytest.mark.parametrize("name", sorted(FREE - {"AIRFLOW__CORE__EXECUTOR"}))
 def test_what_nothing_depends_on_is_the_users(tmp_path: Path, name: str) -> None:
-    assert refusals(lab(tmp_path), **{name: "mine"}) == []
-    assert environment.of_process(lab(tmp_path), "scheduler", {name: "mine"})[name] == "mine"
-    assert environment.of_process(lab(tmp_path, f"{name}=mine\n"), "scheduler", {name: "other"})[name] == "mine"
+    assert refusals(lab(tmp_path), **{name: "/mine"}) == []
+    assert environment.of_process(lab(tmp_path), "scheduler", {name: "/mine"})[name] == "/mine"
+    assert environment.of_process(lab(tmp_path, f"{name}=/mine\n"), "scheduler", {name: "/other"})[name] == "/mine"
 
 
 @pytest.mark.parametrize("name", sorted(FOR_ALL))
@@ -135,3 +135,66 @@ def test_the_default_queue_is_where_a_worker_without_queues_listens(tmp_path: Pa
     assert environment.default_queue(lab(tmp_path), {}) == "default"
     assert environment.default_queue(lab(tmp_path, "AIRFLOW__OPERATORS__DEFAULT_QUEUE=lite\n"), {}) == "lite"
     assert environment.default_queue(lab(tmp_path), {"AIRFLOW__OPERATORS__DEFAULT_QUEUE": "lite"}) == "lite"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("airflow__core__parallelism=8", "Airflow reads capital letters only; write AIRFLOW__CORE__PARALLELISM"),
+        ("AIRFLOW__CORE_PARALLELISM=8", "it has no section; write AIRFLOW__SECTION__KEY, with two underscores between the three"),
+        ("AIRFLOW__WEBSERVER__BASE_URL=http://x", "it is called AIRFLOW__API__BASE_URL now; set that, as far as the lab allows it"),
+        ("AIRFLOW__CORE__SQL_ALCHEMY_CONN=sqlite://", "it is called AIRFLOW__DATABASE__SQL_ALCHEMY_CONN now; set that, as far as the lab"),
+        ("AIRFLOW__CORE__FERNET_KEY_CMD='cat key'", "all processes need the same one; set AIRFLOW__CORE__FERNET_KEY itself in .env"),
+        ("AIRFLOW__CELERY__EXTRA_CELERY_CONFIG={worker: 1}", "it is not JSON (Expecting property name enclosed in double quotes: line 1"),
+        ("AIRFLOW__CELERY__EXTRA_CELERY_CONFIG=[]", "it is no JSON object; write for example {"),
+        ('AIRFLOW__CELERY__EXTRA_CELERY_CONFIG={"broker_url": "x"}', "the lab sets broker_url for all of its processes; remove it"),
+        ("_PIP_ADDITIONAL_REQUIREMENTS=pandas", "the lab installs nothing at its start; install the packages into its environment"),
+        ("AIRFLOW__CELERY__FLOWER_PORT=5556", "set LAB_PORT_OFFSET instead"),
+    ],
+)
+def test_what_would_have_no_effect_or_another_one_is_refused(tmp_path: Path, line: str, reason: str) -> None:
+    (told,) = refusals(lab(tmp_path, f"{line}\n"))
+
+    assert told.startswith(f"{line.partition('=')[0]} in .env cannot be used: {reason}")
+
+
+def test_what_a_copied_file_has_at_its_default_is_no_conflict(tmp_path: Path) -> None:
+    own = lab(
+        tmp_path,
+        "AIRFLOW_UID=50000\nAIRFLOW_PROJ_DIR=.\n_PIP_ADDITIONAL_REQUIREMENTS=\nAIRFLOW__API__SSL_CERT=\nAIRFLOW__CELERY__SSL_ACTIVE=False\n"
+        "AIRFLOW__CELERY__WORKER_ENABLE_REMOTE_CONTROL=true\nAIRFLOW__CELERY__POOL=solo\nAIRFLOW__CELERY__WORKER_CONCURRENCY=16\n"
+        "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT=60\nAIRFLOW_CONN_LOWER=http://x\n"
+        'AIRFLOW__CELERY__EXTRA_CELERY_CONFIG={"worker_max_tasks_per_child": 10}\n'
+        "AIRFLOW__CORE__AUTH_MANAGER=airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager\n",
+    )
+
+    assert refusals(own) == []
+
+
+def test_relative_paths_start_at_the_project_wherever_they_stand_and_a_command_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "mine.cfg").write_text("[core]\nparallelism = 7\nplugins_folder = plugins\n[logging]\nbase_log_folder = logs\n")
+    own = lab(project, "AIRFLOW_CONFIG=mine.cfg\n")
+    monkeypatch.chdir(tmp_path)
+
+    for base in ({}, {"AIRFLOW_CONFIG": "elsewhere.cfg"}):
+        variables = environment.of_process(own, "scheduler", base)
+        assert variables["AIRFLOW__CORE__PARALLELISM"] == "7"
+        assert variables["AIRFLOW__CORE__PLUGINS_FOLDER"] == str(project / "plugins")
+        assert variables["AIRFLOW__LOGGING__BASE_LOG_FOLDER"] == str(project / "logs")
+    absolute = lab(project, "AIRFLOW__CORE__PLUGINS_FOLDER=/srv/plugins\n")
+    assert environment.of_process(absolute, "scheduler", {})["AIRFLOW__CORE__PLUGINS_FOLDER"] == "/srv/plugins"
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_a_module_of_the_users_is_given_to_the_labs_own(tmp_path: Path, name: str) -> None:
+    own, variable = MODULES[name]
+
+    variables = environment.of_process(lab(tmp_path, f"{name}=my.module.CONFIG\n"), "scheduler", {})
+
+    assert (variables[name], variables[variable]) == (own, "my.module.CONFIG")
+    assert environment.of_process(lab(tmp_path), "scheduler", variables)[variable] == "my.module.CONFIG"
+    assert variable not in environment.of_process(lab(tmp_path, f"{name}={own}\n"), "scheduler", {})

@@ -53,29 +53,34 @@ def test_a_worker_line_without_queues_leaves_them_to_airflow() -> None:
     assert services.describe(["airflow", "celery", "worker"]).queues == ()
 
 
-def test_a_worker_line_without_concurrency_has_the_pool_of_the_configuration() -> None:
+def test_a_worker_line_without_concurrency_leaves_it_to_the_configuration() -> None:
     config = configparser.ConfigParser(interpolation=None)
     config.read(CHECKOUT / "config" / "airflow.cfg")
 
-    assert services.describe(["airflow", "celery", "worker"]).concurrency == config.getint("celery", "worker_concurrency")
+    assert services.describe(["airflow", "celery", "worker"]).concurrency == 0
+    assert config.getint("celery", "worker_concurrency") == services.DEFAULT_CONCURRENCY
 
 
 @pytest.mark.parametrize(
     ("options", "queues", "concurrency"),
     [
-        ("-q a,b", ("a", "b"), 4),
-        ("-q=a", ("a",), 4),
-        ("-qa,b", ("a", "b"), 4),
-        ("--queues a", ("a",), 4),
-        ("--queues=a,b", ("a", "b"), 4),
+        ("-q a,b", ("a", "b"), 0),
+        ("-q=a", ("a",), 0),
+        ("-qa,b", ("a", "b"), 0),
+        ("--queues a", ("a",), 0),
+        ("--queues=a,b", ("a", "b"), 0),
         ("-c 3", (), 3),
         ("-c3", (), 3),
         ("--concurrency 12", (), 12),
         ("--concurrency=12", (), 12),
         ("--concurrency 2 --queues high_cpu", ("high_cpu",), 2),
-        ("-q a -q b", ("b",), 4),
+        ("-q a -q b", ("b",), 0),
         ("--verbose -q a --without-gossip -c 1", ("a",), 1),
-        ("-q team.a-b_c", ("team.a-b_c",), 4),
+        ("--autoscale 8,2 --concurrency 3", (), 8),
+        ("-a8,2", (), 8),
+        ("--queue a --conc 3", ("a",), 3),
+        ("--celery-hostname x --skip-serve-logs", (), 0),
+        ("-q team.a-b_c", ("team.a-b_c",), 0),
     ],
 )
 def test_worker_options_are_understood_in_every_spelling(options: str, queues: tuple[str, ...], concurrency: int) -> None:
@@ -102,6 +107,23 @@ def test_what_is_no_queue_name_is_refused(value: str, queue: str) -> None:
 def test_what_is_no_number_of_slots_is_refused(value: str) -> None:
     with pytest.raises(ProcfileError, match=rf"^`-c {re.escape(value)}` is not a number of pool slots; write a whole number from 1\.$"):
         services.describe(["airflow", "celery", "worker", "-c", value])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("postgres -c max_connections=60", "postgres -cport=1", "postgres --listen-addresses=*", "postgres -D /data", "postgres -p5432"),
+        *("postgres -c work_mem=8MB -N 60", "redis --port 1", "redis --maxclients 50", "redis --requirepass x"),
+    ],
+)
+def test_what_the_lab_must_know_of_its_servers_is_refused_in_their_lines(line: str) -> None:
+    with pytest.raises(ProcfileError, match=r"^`(postgres|redis)` cannot have '[\w-]+' in its line: the lab sets it, by its settings and"):
+        services.describe(line.split())
+
+
+@pytest.mark.parametrize("line", ["postgres -c work_mem=8MB", "postgres --shared-buffers=64MB", "redis --maxmemory 100mb --save 60 1"])
+def test_servers_take_other_options_of_theirs(line: str) -> None:
+    assert services.describe(line.split()).kind == line.split(maxsplit=1)[0]
 
 
 @pytest.mark.parametrize(

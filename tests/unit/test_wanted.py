@@ -4,6 +4,7 @@ import pytest
 
 from airflow_celery_lab.configuration import procfile
 from airflow_celery_lab.errors import ProcfileError
+from airflow_celery_lab.launcher.registry import Record
 from airflow_celery_lab.supervision import wanted
 
 LINES = procfile.parse(
@@ -51,3 +52,12 @@ def test_an_instance_may_not_take_the_name_of_another_line() -> None:
 
     with pytest.raises(ProcfileError, match="two processes would be called 'worker-2'"):
         wanted.scaled(procfile.instances(lines), lines, {"worker": 2})
+
+
+def test_a_scheduler_that_could_not_fill_all_slots_starts_again_unless_the_user_has_set_its_bound() -> None:
+    scheduler = Record("scheduler", 1, 2, ["airflow", "scheduler"], "supervisord", "running", "", 0, parallelism=32)
+    records = {"scheduler": scheduler, "redis": scheduler._replace(name="redis", parallelism=0)}
+
+    assert wanted.outgrown(records, 33, is_set=False) == ["scheduler"]
+    assert wanted.outgrown(records, 33, is_set=True) == []
+    assert wanted.outgrown(records, 32, is_set=False) == []

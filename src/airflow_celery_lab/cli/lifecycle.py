@@ -33,6 +33,8 @@ def up(
     counts = _counts(item for part in scale or [] for item in part.split(","))
     with Cluster.open() as cluster:
         target = procfile.instances(cluster.lines(), counts)
+        if not cluster.records and (shortage := cluster.shortage(target)):
+            say(f"lab: warning: {shortage}")
         if detach:
             _up_in_the_background(cluster, counts)
             return
@@ -129,6 +131,7 @@ def _up_in_the_background(cluster: Cluster, counts: dict[str, int]) -> None:
 def _apply(cluster: Cluster, target: Processes) -> None:
     """Show what differs between `target` and what runs, apply it, and wait until it is ready."""
     cluster.require_background()
+    cluster.require_given(target)
     plan = cluster.plan(target)
     for sign, names in (("+", plan.added), ("~", plan.changed), ("-", plan.removed)):
         for name in names:
@@ -136,6 +139,10 @@ def _apply(cluster: Cluster, target: Processes) -> None:
     if not plan:
         say("lab: nothing to do: what runs is what is wanted")
         return
+    for name in cluster.outgrown(target):
+        say(f"lab: {name} starts again, to run {cluster.demand(target).slots} tasks at a time")
+    if shortage := cluster.shortage(target):
+        say(f"lab: warning: {shortage}")
     with last_words(cluster, [*plan.added, *plan.changed]):
         cluster.apply(target, progress("waiting"))
     say(f"lab: added {len(plan.added)}, changed {len(plan.changed)}, removed {len(plan.removed)}; all others were left alone")

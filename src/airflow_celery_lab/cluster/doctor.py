@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import platform
-import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from airflow_celery_lab.cluster import preflight
-from airflow_celery_lab.configuration import credentials, procfile, settings
+from airflow_celery_lab.cluster import limits, preflight
+from airflow_celery_lab.configuration import credentials, demand, procfile, settings
 from airflow_celery_lab.configuration.settings import SETTINGS, Settings
 from airflow_celery_lab.errors import LabError, MissingProgramError
 from airflow_celery_lab.launcher import registry
 from airflow_celery_lab.servers import executables, schema
-
-#: Megabytes that a lab wants: 1300 at rest, by proportional set size, and its workers' slots once they are warm.
-MEMORY = 2000
-
 
 OK, BAD = True, False
 
@@ -44,7 +39,7 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
     findings += [_try("Procfile", lambda: _procfile(config, environ)), _try("state folder", lambda: _state(config))]
     findings += [_try("Postgres", lambda: _postgres(config)), _try("Redis", lambda: str(executables.redis_program(config)))]
     told = {finding.detail for finding in findings}
-    findings += [_memory(), *(finding for finding in _start(config, environ) if finding.detail not in told)]
+    findings += [_memory(config, environ), *(finding for finding in _start(config, environ) if finding.detail not in told)]
     return findings
 
 
@@ -71,21 +66,17 @@ def _postgres(config: Settings) -> str:
     return f"{executables.postgres_major(folder)} in {folder}"
 
 
-def _memory() -> Finding:
+def _memory(config: Settings, environ: Mapping[str, str]) -> Finding:
+    free = limits.available()
     try:
-        with open("/proc/meminfo") as file:
-            match = re.search(r"MemAvailable:\s+(\d+) kB", file.read())
-    except OSError:
-        return Finding("memory", OK, "not known on this system")
-    free = int(match[1]) // 1000 if match else 0
-    detail = f"{free} MB available"
-    return Finding(
-        "memory",
-        free > MEMORY,
-        detail
-        if free > MEMORY
-        else f"{detail}, the lab takes about {MEMORY}; close something, or lower the workers' --concurrency in the Procfile",
-    )
+        lines = procfile.of(config, environ)
+    except LabError:  # Reported above.
+        return Finding("memory", OK, f"{free} MB available")
+    asked = demand.of((line.service for line in lines), demand.sizes({**environ, **config.variables}))
+    running = asked if registry.running(config.state) else None
+    lacking = limits.shortage(asked, free, running)
+    takes = f"the lab takes about {asked.memory_at_rest}, and {asked.memory} once all {asked.slots} slots have run a task"
+    return Finding("memory", not lacking, lacking or f"{free} MB available; {takes}")
 
 
 def _start(config: Settings, environ: Mapping[str, str]) -> list[Finding]:

@@ -78,6 +78,7 @@ class Look:
                 newer_environment=NEWER_ENVIRONMENT in self._environ,
                 procfile_differs=bool(supervised) and self._differs(processes),
                 jobs=jobs,
+                pool=self._pool() if details and not isinstance(report, str) else None,
             )
 
     def _health(self, records: Mapping[str, Record]) -> tuple[dict[str, Any] | str, list[Job]]:
@@ -123,6 +124,12 @@ class Look:
         with suppress(LabError, httpx.HTTPError):
             return self._api.import_errors()
         return []
+
+    def _pool(self) -> int | None:
+        with suppress(LabError, httpx.HTTPError):
+            slots = int(self._api.request("GET", "/pools/default_pool")["slots"])
+            return slots if slots >= 0 else None
+        return None
 
     def _differs(self, processes: Processes) -> bool:
         try:

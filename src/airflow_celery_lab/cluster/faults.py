@@ -65,7 +65,8 @@ def pause(record: Record) -> int:
 
 
 def resume(record: Record) -> int:
-    """Let a paused program go on; return how many processes that were."""
+    """Let a paused program go on; return how many processes that were. Its launcher too may have been stopped by hand."""
+    _send(list(trees.pids(record)), signal.SIGCONT)
     return _send(_program(record), signal.SIGCONT)
 
 

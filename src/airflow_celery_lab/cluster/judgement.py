@@ -52,6 +52,7 @@ class Evidence:
     #: A lab that runs keeps this checkout from a Python environment for changed requirements.
     newer_environment: bool = False
     jobs: Sequence[Job] = ()  #: what Airflow's components say of themselves in the database
+    pool: int | None = None  #: slots of Airflow's default pool, None where that is not known or it has no limit
 
 
 @dataclass(frozen=True)
@@ -205,12 +206,8 @@ def _worker(name: str, queues: Sequence[str], workers: Sequence[Worker]) -> str 
 
 
 def _warnings(evidence: Evidence) -> list[str]:
-    warnings = [
-        f"{queue.waiting} task{'s wait' if queue.waiting > 1 else ' waits'} on the queue {queue.name!r}, which no worker listens to: "
-        f"add it to a worker's --queues in the Procfile, or run `{typed()} airflow celery add-queue -H celery@WORKER -q {queue.name}`"
-        for queue in evidence.queues
-        if queue.waiting and not queue.listeners
-    ]
+    warnings = [_unheard(queue, evidence) for queue in evidence.queues if queue.waiting and not queue.listeners]
+    warnings += _bounds(evidence)
     if evidence.procfile_differs:
         warnings.append(f"the Procfile differs from what runs: `{typed()} apply` applies it")
     foreground = any(record.supervisor == "honcho" for record in evidence.records.values())
@@ -236,6 +233,42 @@ def shared(dag_id: str, files: Sequence[str]) -> str:
         f"the DAG {dag_id!r} stands in {', '.join(files[:-1])} and in {files[-1]}: Airflow takes it from the file that it has read last, "
         "and tasks of the other fail; give each its own id"
     )
+
+
+def _unheard(queue: Queue, evidence: Evidence) -> str:
+    """Return why tasks wait on a queue to which no worker says that it listens: one that is stopped or hangs listens still."""
+    told = f"{queue.waiting} task{'s wait' if queue.waiting > 1 else ' waits'} on the queue {queue.name!r}, "
+    answering = {worker.name for worker in evidence.workers}
+    silent = [name for name, record in evidence.records.items() if queue.name in record.queues and name not in answering]
+    if paused := [name for name in silent if name in evidence.paused]:
+        return (
+            told + f"whose worker {', '.join(paused)} is stopped like a hung machine: `{typed()} resume {' '.join(paused)}` lets it go on"
+        )
+    if silent:
+        return told + f"whose worker {', '.join(silent)} runs and does not answer: see its log, or `{typed()} restart {' '.join(silent)}`"
+    return told + (
+        f"which no worker listens to: add it to a worker's --queues in the Procfile, or run "
+        f"`{typed()} airflow celery add-queue -H celery@WORKER -q {queue.name}`"
+    )
+
+
+def _bounds(evidence: Evidence) -> list[str]:
+    """Return what keeps Airflow from filling the workers' slots."""
+    slots = sum(worker.concurrency for worker in evidence.workers)
+    schedulers = {name: record.parallelism for name, record in evidence.records.items() if record.parallelism}
+    told = []
+    if schedulers and sum(schedulers.values()) < slots:
+        names, most = " ".join(schedulers), sum(schedulers.values())
+        told.append(
+            f"the workers have {slots} slots, and the scheduler runs {most} tasks at a time: "
+            f"raise AIRFLOW__CORE__PARALLELISM if you have set it, and run `{typed()} restart {names}`"
+        )
+    if evidence.pool is not None and evidence.pool < slots:
+        told.append(
+            f"the workers have {slots} slots, and Airflow's default_pool lets {evidence.pool} tasks run at a time: "
+            f"`{typed()} airflow pools set default_pool {slots} ''` raises it"
+        )
+    return told
 
 
 def _exception(trace: str) -> str:

@@ -6,11 +6,13 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 
-from airflow_celery_lab.cluster import faults, preflight
+from airflow_celery_lab.cluster import faults, limits, preflight
 from airflow_celery_lab.cluster.readiness import OnWait, Readiness, quietly
-from airflow_celery_lab.configuration import procfile
+from airflow_celery_lab.configuration import demand, environment, procfile
+from airflow_celery_lab.configuration.demand import Demand
 from airflow_celery_lab.configuration.procfile import Processes
 from airflow_celery_lab.errors import ModeError, UnknownProcessError
+from airflow_celery_lab.launcher import temporary
 from airflow_celery_lab.supervision import wanted
 from airflow_celery_lab.supervision.wanted import Plan
 
@@ -39,6 +41,7 @@ class Lifecycle(Readiness):
         else:
             preflight.check(self.settings, procfile.services_of(target), self._environ)
             logger.info("starting %d processes in %s", len(target), self.settings.home)
+            demand.write(self.lab.state, self.demand(target))
             self.supervisor.start(target, self._environ)
         self.wait_for(list(self.supervisor.processes), on_wait)
         return time.monotonic() - begin
@@ -49,20 +52,51 @@ class Lifecycle(Readiness):
 
     def plan(self, target: Processes) -> Plan:
         """Return what makes `target` the running processes."""
-        return wanted.plan(self.supervisor.processes, target, wanted.stale(self.records, self.settings))
+        return wanted.plan(self.supervisor.processes, target, self._stale(target))
+
+    def demand(self, target: Processes) -> Demand:
+        """Return what `target` asks of the servers and of the machine."""
+        return demand.of(procfile.services_of(target).values(), environment.sizes(self.lab, self._environ))
+
+    def shortage(self, target: Processes) -> str | None:
+        """Return a sentence when this machine may not have the memory for `target` beside what runs."""
+        running = self.demand(self.supervisor.processes) if self.supervisor.running else None
+        return limits.shortage(self.demand(target), limits.available(), running)
+
+    def require_given(self, target: Processes) -> None:
+        """Do nothing when the running servers can give what `target` asks for.
+
+        Raises:
+            ProcfileError: they cannot.
+
+        """
+        limits.of_running_servers(self.lab, self.demand(target))
+
+    def outgrown(self, target: Processes) -> list[str]:
+        """Return the names of the schedulers that run fewer tasks at a time than `target` has slots."""
+        return wanted.outgrown(self.records, self.demand(target).slots, environment.parallelism_is_set(self.lab, self._environ))
+
+    def _stale(self, target: Processes) -> list[str]:
+        """Return the names of the processes that have to start again for what changed elsewhere than in their lines."""
+        return [*wanted.stale(self.records, self.settings), *self.outgrown(target)]
 
     def apply(self, target: Processes | None = None, on_wait: OnWait = quietly) -> Plan:
         """Make the processes of the Procfile, or `target`, the running ones; touch only what differs; wait for what is new.
 
-        What was started with another `.env` differs too.
+        What was started with another `.env` differs too, and a scheduler that could not fill all slots.
 
         Raises:
-            LabError: the lab does not run in the background, or what is new did not become ready.
+            LabError: the lab does not run in the background, the servers cannot give what `target` asks for, or what is
+                new did not become ready.
 
         """
         self.require_background()
-        stale = wanted.stale(self.records, self.settings)
-        plan = self.supervisor.apply(procfile.instances(self.lines()) if target is None else target, stale, on_wait)
+        if target is None:
+            target = procfile.instances(self.lines())
+        self.require_given(target)
+        stale = self._stale(target)
+        demand.write(self.lab.state, self.demand(target))
+        plan = self.supervisor.apply(target, stale, on_wait)
         self.wait_for([*plan.added, *plan.changed], on_wait)
         return plan
 
@@ -120,12 +154,16 @@ class Lifecycle(Readiness):
                 raise ModeError(f"the lab in {self.settings.home} runs in the foreground; press Ctrl-C there.", path=self.settings.home)
             return None
         killed = []
-        for names in wanted.stop_order(self.supervisor.processes):
+        processes = self.supervisor.processes
+        for names in wanted.stop_order(processes):
             for late in self.supervisor.stop(names, on_wait, timeout):
                 if record := self.records.get(late):
                     faults.kill(record, self.supervisor)
                     killed.append(late)
         self.supervisor.shut_down()
+        demand.forget(self.lab.state)
+        for name in processes:  # Of those whose launchers were killed.
+            temporary.remove(temporary.folder(self.lab.state, name))
         logger.info("stopped the lab in %s", self.settings.home)
         return killed
 

@@ -8,8 +8,9 @@ from contextlib import suppress
 
 import psutil
 
+from airflow_celery_lab.cluster import limits
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import credentials, environment, files
+from airflow_celery_lab.configuration import credentials, demand, environment, files
 from airflow_celery_lab.configuration.services import Service
 from airflow_celery_lab.configuration.settings import BASE_PORTS, Settings
 from airflow_celery_lab.errors import AlreadyRunningError, LabError, PortTakenError, SettingsError, StateFolderError
@@ -51,6 +52,7 @@ def problems(settings: Settings, expected: Mapping[str, Service], environ: Mappi
             setting="LAB_DAGS",
         )
     yield from _state_folder(settings)
+    yield from limits.of_redis(demand.of(expected.values(), demand.Sizes()))
     kinds = {service.kind for service in expected.values()}
     for kind, find in (("postgres", executables.postgres_bin), ("redis", executables.redis_program)):
         if kind in kinds:

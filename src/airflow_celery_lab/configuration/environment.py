@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from airflow_celery_lab.configuration import names, overrides, roots
+from airflow_celery_lab.configuration import demand, names, overrides, roots
 from airflow_celery_lab.configuration.credentials import ADMIN, Credentials
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.settings import Settings
@@ -18,6 +18,9 @@ PROXY_EXCEPTIONS = ("NO_PROXY", "no_proxy")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 #: Name of the database, and of the one role that may log in to it.
 DATABASE = "airflow"
+PARALLELISM = "AIRFLOW__CORE__PARALLELISM"
+#: Tasks at a time, at least: `[core] parallelism` of Airflow's own. With more than slots, tasks wait in the broker.
+LEAST_PARALLELISM = 32
 
 
 def of_process(lab: Lab, name: str | None, base: Mapping[str, str]) -> dict[str, str]:
@@ -27,8 +30,12 @@ def of_process(lab: Lab, name: str | None, base: Mapping[str, str]) -> dict[str,
     reads both, so they are not in the answer.
     """
     own = lab.settings.variables
-    variables = {**of_supervisor(lab, base), **own, **overrides.merged(wiring(lab), overrides.given(base, own))}
+    project = lab.settings.project
+    variables = {**of_supervisor(lab, base), **own, **overrides.merged(wiring(lab), overrides.given(base, own, project), project)}
     variables |= _without_proxy(variables, lab.settings.client_host)
+    if not _sets_parallelism(variables):
+        # Slots beyond it would never be filled.
+        variables[PARALLELISM] = str(max(LEAST_PARALLELISM, demand.wanted(lab.settings, base, demand.sizes(variables)).slots))
     # What a process prints would otherwise lie in its buffer.
     variables["PYTHONUNBUFFERED"] = "1"
     if name:
@@ -41,7 +48,7 @@ def conflicts(settings: Settings, base: Mapping[str, str]) -> Iterator[SettingsE
     # Values are compared, and no user's secret is this one.
     nobody = Lab(settings, Credentials(*("x" * len(Credentials._fields))))
     try:
-        yield from overrides.conflicts(wiring(nobody), overrides.given(base, settings.variables))
+        yield from overrides.conflicts(wiring(nobody), overrides.given(base, settings.variables, settings.project))
     except SettingsError as error:  # The user's configuration file cannot be read.
         yield error
 
@@ -51,9 +58,30 @@ def default_queue(lab: Lab, base: Mapping[str, str]) -> str:
     return of_process(lab, None, base).get("AIRFLOW__OPERATORS__DEFAULT_QUEUE") or "default"
 
 
+def parallelism(lab: Lab, base: Mapping[str, str]) -> int:
+    """Return how many tasks a scheduler that starts now runs at a time, 0 where only Airflow can tell."""
+    value = of_process(lab, None, base).get(PARALLELISM, "")
+    return int(value) if value.isdecimal() else 0
+
+
+def parallelism_is_set(lab: Lab, base: Mapping[str, str]) -> bool:
+    """Return whether the user has set how many tasks a scheduler runs at a time."""
+    return _sets_parallelism(overrides.given(base, lab.settings.variables, lab.settings.project))
+
+
+def _sets_parallelism(names_of: Collection[str]) -> bool:
+    return any(PARALLELISM + variant in names_of for variant in overrides.VARIANTS)
+
+
+def sizes(lab: Lab, base: Mapping[str, str]) -> demand.Sizes:
+    """Return what the user's keys make of a process that does not say how much it wants."""
+    return demand.sizes(of_process(lab, None, base))
+
+
 def web_url(lab: Lab) -> str:
     """Return Airflow's address for a browser, without a trailing slash (`[api] base_url`)."""
-    return overrides.merged(wiring(lab), overrides.given({}, lab.settings.variables))[overrides.BASE_URL].rstrip("/")
+    project = lab.settings.project
+    return overrides.merged(wiring(lab), overrides.given({}, lab.settings.variables, project), project)[overrides.BASE_URL].rstrip("/")
 
 
 def of_supervisor(lab: Lab, base: Mapping[str, str]) -> dict[str, str]:
@@ -116,6 +144,9 @@ def wiring(lab: Lab) -> dict[str, str]:
         "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(state.dag_processor_logs),
         # Celery and Flower read these where `airflow` is not in front of them.
         "CELERY_BROKER_URL": broker,
+        # `airflow celery flower` reads these.
+        "AIRFLOW__CELERY__FLOWER_HOST": settings.bind,
+        "AIRFLOW__CELERY__FLOWER_PORT": str(settings.ports.flower),
         "FLOWER_CONF": str(roots.DATA / "config" / "flowerconfig.py"),
         "FLOWER_ADDRESS": settings.bind,
         "FLOWER_PORT": str(settings.ports.flower),

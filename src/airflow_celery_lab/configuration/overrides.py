@@ -5,6 +5,7 @@ A key may stand in `.env`, in the environment, or in a configuration file of the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -47,9 +48,62 @@ ADVICE = {
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "the lab runs its own Postgres; unset it",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": "the lab runs its own Postgres; unset it",
     "AIRFLOW__CELERY__RESULT_BACKEND": "the lab runs its own Postgres; unset it",
-    "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__GLOBAL_KEYPREFIX": "Flower and `celery` could not find the queues; unset it",
+    **dict.fromkeys(
+        (f"AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__{name}" for name in ("GLOBAL_KEYPREFIX", "FANOUT_PREFIX", "FANOUT_PATTERNS", "SEP")),
+        "Flower, `celery` and `status` could not find the queues; unset it",
+    ),
+    "AIRFLOW__CELERY__SSL_ACTIVE": "the lab's Redis has no TLS; unset it",
+    "AIRFLOW__CELERY__WORKER_ENABLE_REMOTE_CONTROL": "workers could not say that they are ready; unset it",
+    "AIRFLOW__CELERY__FLOWER_HOST": "set LAB_BIND instead",
+    "AIRFLOW__CELERY__FLOWER_PORT": "set LAB_PORT_OFFSET instead",
+    "AIRFLOW__CELERY__FLOWER_BASIC_AUTH": "Flower has Airflow's user and password; unset it",
+    "AIRFLOW__CELERY__FLOWER_URL_PREFIX": "the lab asks Flower at its root; unset it",
+    "FLOWER_URL_PREFIX": "the lab asks Flower at its root; unset it",
+    "FLOWER_UNIX_SOCKET": "the lab asks Flower at its port; unset it",
+    "AIRFLOW__API__SSL_CERT": "tasks and `status` ask the api-server without TLS; unset it",
+    "AIRFLOW__API__SSL_KEY": "tasks and `status` ask the api-server without TLS; unset it",
+    "AIRFLOW__CORE__AUTH_MANAGER": "the lab logs in with Airflow's SimpleAuthManager; unset it",
+    "AIRFLOW__CORE__HOSTNAME_CALLABLE": "a task's host is the name of its worker; unset it",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_SCHEMA": "the lab runs its own Postgres; unset it",
+    # Of Airflow's docker compose file.
+    "_AIRFLOW_WWW_USER_USERNAME": "the user is `admin`; remove it",
+    "_AIRFLOW_WWW_USER_PASSWORD": "the lab makes a password of its own, which `password` prints; remove it",
+    "_PIP_ADDITIONAL_REQUIREMENTS": "the lab installs nothing at its start; install the packages into its environment, and remove it",
+    "AIRFLOW_IMAGE_NAME": "the lab runs no image; choose a release with LAB_AIRFLOW, and remove it",
+    "AIRFLOW_PROJ_DIR": "name the folder of your DAGs with LAB_DAGS, and remove it",
     TASKS_URL: "tasks ask the lab's own api-server; unset it",
 }
+#: Values with which a key of ADVICE changes nothing.
+HARMLESS = {
+    "AIRFLOW__CELERY__SSL_ACTIVE": {"false", "f", "0"},
+    "AIRFLOW__CELERY__WORKER_ENABLE_REMOTE_CONTROL": {"true", "t", "1"},
+    "AIRFLOW__CORE__AUTH_MANAGER": {"airflow.api_fastapi.auth.managers.simple.simple_auth_manager.simpleauthmanager"},
+    "AIRFLOW_PROJ_DIR": {"."},
+}
+#: Former names of keys that the lab sets: Airflow would read them where the lab's own did not stand before them.
+FORMER = {
+    "AIRFLOW__CORE__BASE_LOG_FOLDER": "AIRFLOW__LOGGING__BASE_LOG_FOLDER",
+    "AIRFLOW__CORE__SQL_ALCHEMY_CONN": "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+    "AIRFLOW__SCHEDULER__CHILD_PROCESS_LOG_DIRECTORY": "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY",
+    "AIRFLOW__WEBSERVER__BASE_URL": BASE_URL,
+    "AIRFLOW__WEBSERVER__SECRET_KEY": "AIRFLOW__API__SECRET_KEY",
+    "AIRFLOW__WEBSERVER__WEB_SERVER_HOST": "AIRFLOW__API__HOST",
+    "AIRFLOW__WEBSERVER__WEB_SERVER_PORT": "AIRFLOW__API__PORT",
+    "AIRFLOW__WEBSERVER__WEB_SERVER_SSL_CERT": "AIRFLOW__API__SSL_CERT",
+    "AIRFLOW__WEBSERVER__WEB_SERVER_SSL_KEY": "AIRFLOW__API__SSL_KEY",
+    "AIRFLOW__WORKERS__EXECUTION_API_SERVER_URL": TASKS_URL,
+    "AIRFLOW__CELERY__DEFAULT_QUEUE": "AIRFLOW__OPERATORS__DEFAULT_QUEUE",
+}
+#: Modules of the lab's own, which every process imports; the user's, named here by the key, is imported by them.
+MODULES = {
+    "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": ("airflow_celery_lab.inside_airflow.first.LOGGING_CONFIG", "LAB_LOGGING_CONFIG"),
+    "AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS": ("airflow_celery_lab.inside_airflow.celery_config.CELERY_CONFIG", "LAB_CELERY_CONFIG"),
+}
+#: Paths: a relative one starts at the project, whichever folder a command is typed in.
+PATHS = FREE - {EXECUTOR} | {"AIRFLOW__CORE__PLUGINS_FOLDER"}
+EXTRA = "AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"
+#: Celery's own names for what the keys above are about.
+WIRED = ("broker_url", "broker_read_url", "broker_write_url", "broker_transport_options", "result_backend", "control_exchange")
 OTHERS = "the lab sets it for all of its processes; unset it"
 #: Airflow's other ways to set a key.
 VARIANTS = ("", "_CMD", "_SECRET")
@@ -62,10 +116,10 @@ class Given(NamedTuple):
     where: str
 
 
-def given(environ: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, Given]:
+def given(environ: Mapping[str, str], variables: Mapping[str, str], project: Path) -> dict[str, Given]:
     """Return all that a user has set, in `environ` and stronger in `variables` of `.env`.
 
-    What a process of the lab has in its environment comes from the lab.
+    What a process of the lab has in its environment comes from the lab. A relative path starts at `project`.
 
     Raises:
         SettingsError: the file that AIRFLOW_CONFIG names cannot be read.
@@ -76,7 +130,7 @@ def given(environ: Mapping[str, str], variables: Mapping[str, str]) -> dict[str,
         result |= {name: Given(value, "in the environment") for name, value in environ.items()}
     result |= {name: Given(value, f"in {dotenv.NAME}") for name, value in variables.items()}
     if CONFIG in result:
-        path = Path(result[CONFIG].value).expanduser()
+        path = project / Path(result[CONFIG].value).expanduser()
         # Its keys are weaker than those that stand alone.
         result = {**{name: Given(value, f"in {path}") for name, value in read_file(path).items()}, **result}
     return result
@@ -105,8 +159,11 @@ def read_file(path: Path) -> dict[str, str]:
     }
 
 
-def merged(wiring: Mapping[str, str], user: Mapping[str, Given]) -> dict[str, str]:
-    """Return `wiring` with what the user may change, and beside it all keys of the user's configuration file."""
+def merged(wiring: Mapping[str, str], user: Mapping[str, Given], project: Path) -> dict[str, str]:
+    """Return `wiring` with what the user may change, and beside it all keys of the user's configuration file.
+
+    A relative path starts at `project`.
+    """
     from_file = {name: one.value for name, one in user.items() if name.startswith("AIRFLOW__")}
     allowed = {name: one.value for name, one in user.items() if name in FREE or (name in FOR_ALL and one.where == f"in {dotenv.NAME}")}
     result = {**from_file, **wiring, **allowed}
@@ -116,6 +173,12 @@ def merged(wiring: Mapping[str, str], user: Mapping[str, Given]) -> dict[str, st
         result[TASKS_URL] = urlsplit(wiring[TASKS_URL])._replace(path=f"{path}/execution/").geturl()
     if EXECUTOR in allowed:
         result[EXECUTOR] = executors(allowed[EXECUTOR], wiring[EXECUTOR])
+    for name in PATHS & user.keys():
+        if (value := result.get(name, user[name].value)) and not value.startswith(("/", "~", "$")):
+            result[name] = str(project / value)
+    for name, (own, variable) in MODULES.items():
+        if name in user and user[name].value not in {own, ""}:
+            result |= {name: own, variable: user[name].value}
     return result
 
 
@@ -130,15 +193,52 @@ def conflicts(wiring: Mapping[str, str], user: Mapping[str, Given]) -> Iterator[
         for variant in VARIANTS:
             one = user.get(name + variant)
             if one is not None and (reason := _refusal(name, variant, one, wiring)):
-                yield SettingsError(f"{name}{variant} {one.where} cannot be used: {reason}.", setting=name + variant)
+                yield _refused(name + variant, one, reason)
+    for name, one in user.items():
+        if name in FORMER:
+            yield _refused(name, one, f"it is called {FORMER[name]} now; set that, as far as the lab allows it")
+        elif reason := _misspelt(name) or (_extra(one.value) if name == EXTRA else None):
+            yield _refused(name, one, reason)
+
+
+def _refused(name: str, one: Given, reason: str) -> SettingsError:
+    return SettingsError(f"{name} {one.where} cannot be used: {reason}.", setting=name)
+
+
+def _misspelt(name: str) -> str | None:
+    """Return why Airflow would not see a name that begins like one of its keys."""
+    upper = name.upper()
+    if not upper.startswith("AIRFLOW__"):
+        return None
+    if name != upper:
+        return f"Airflow reads capital letters only; write {upper}"
+    if not re.fullmatch(r"AIRFLOW__.+?__.+", name):
+        return "it has no section; write AIRFLOW__SECTION__KEY, with two underscores between the three"
+    return None
+
+
+def _extra(value: str) -> str | None:
+    """Return why Celery's further configuration cannot be used."""
+    import json
+
+    try:
+        keys = json.loads(value or "{}")
+    except ValueError as error:
+        return f'it is not JSON ({error}); write for example {{"worker_max_tasks_per_child": 10}}'
+    if not isinstance(keys, dict):
+        return 'it is no JSON object; write for example {"worker_max_tasks_per_child": 10}'
+    wired = [name for name in WIRED if name in keys]
+    return f"the lab sets {', '.join(wired)} for all of its processes; remove {'it' if len(wired) == 1 else 'them'}" if wired else None
 
 
 def _refusal(name: str, variant: str, one: Given, wiring: Mapping[str, str]) -> str | None:
     if name == CONFIG:
         return None
     if variant:
-        return ADVICE.get(name, OTHERS)
-    if one.value == wiring.get(name):
+        return f"all processes need the same one; set {name} itself in {dotenv.NAME}" if name in FOR_ALL else ADVICE.get(name, OTHERS)
+    if one.value == wiring.get(name) or one.value.strip().lower() in HARMLESS.get(name, ()):
+        return None
+    if name not in wiring and not one.value.strip():  # As in a copied file.
         return None
     if name == EXECUTOR:
         listed = [item.strip() for item in one.value.split(",")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from airflow_celery_lab.command import typed
@@ -12,6 +12,11 @@ from airflow_celery_lab.errors import ProcfileError
 
 #: For a worker line that does not name it (`[celery] worker_concurrency` in config/airflow.cfg).
 DEFAULT_CONCURRENCY = 4
+
+#: What of a worker's options the lab reads, with an example of each value.
+WORKER_OPTIONS = {"--queues": "default", "--concurrency": "4", "--autoscale": "8,2"}
+#: Letters of the shortest beginning that Airflow takes for one of them.
+SHORTEST = len("--q")
 
 #: Components that Airflow's health endpoint reports, by the `airflow` subcommand that runs them.
 COMPONENTS = {
@@ -21,6 +26,15 @@ COMPONENTS = {
     "triggerer": "triggerer",
 }
 PROGRAMS = ("postgres", "redis", "airflow", "celery")
+
+#: What the lab sets of its servers, and where its processes look for them.
+SERVER_OPTIONS = {
+    "postgres": (
+        *("-D", "-h", "-i", "-k", "-N", "-p"),
+        *("config_file", "data_directory", "hba_file", "listen_addresses", "max_connections", "port", "unix_socket_directories"),
+    ),
+    "redis": ("bind", "dir", "include", "maxclients", "port", "requirepass", "unixsocket"),
+}
 
 #: The characters that need no quoting; Celery itself takes any name that the broker takes.
 QUEUE = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -34,7 +48,7 @@ class Service(NamedTuple):
     stop_signal: signal.Signals
     stops_last: bool  #: others need it while they stop
     queues: tuple[str, ...]  #: that a worker's line names; without any it is Airflow's default queue
-    concurrency: int  #: pool slots of a worker, else 0
+    concurrency: int  #: pool slots that a worker's line names, else 0: without any it is `[celery] worker_concurrency`
 
 
 def describe(command: Sequence[str]) -> Service:
@@ -47,6 +61,7 @@ def describe(command: Sequence[str]) -> Service:
     if not command:
         raise ProcfileError(f"`{typed()} exec` needs a command; write for example `{typed()} exec airflow scheduler`.")
     program, rest = command[0], list(command[1:])
+    _refuse_options_of_the_lab(program, rest)
     if program == "postgres":
         # SIGTERM would be the smart shutdown, which waits for clients; SIGINT is the fast one.
         return _service("postgres", stop_signal=signal.SIGINT, stops_last=True)
@@ -83,31 +98,65 @@ def _service(
     return Service(kind, frozenset(needs), stop_signal, stops_last, queues, concurrency)
 
 
+def _refuse_options_of_the_lab(program: str, words: Sequence[str]) -> None:
+    """Refuse what the lab must know of its servers; all other options of theirs are passed on."""
+    for word in words:
+        # `-c port=1`, `-cport=1`, `--port=1`, `--port 1`; else a letter, whose value may follow it at once.
+        long = word.removeprefix("--") if word.startswith("--") else word.removeprefix("-c")
+        name = word[:2] if long.startswith("-") else long.partition("=")[0].replace("-", "_")
+        if name in SERVER_OPTIONS.get(program, ()):
+            raise ProcfileError(
+                f"`{program}` cannot have {name!r} in its line: the lab sets it, by its settings and the Procfile; remove it."
+            )
+
+
 def _worker_options(words: Sequence[str]) -> tuple[tuple[str, ...], int]:
     queues: tuple[str, ...] = ()
-    concurrency = DEFAULT_CONCURRENCY
+    concurrency = most = 0
+    for meant, option, value in _given(words):
+        if meant == "--queues":
+            queues = _queues(option, value)
+        elif meant == "--concurrency":
+            concurrency = _slots(option, value)
+        else:  # `most,least`
+            most = _slots(option, value.partition(",")[0])
+    return queues, most or concurrency
+
+
+def _given(words: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield each of WORKER_OPTIONS that is among `words`, as it is written there, and its value."""
     pending = list(words)
     while pending:
         option, equals, value = pending.pop(0).partition("=")
-        if re.match("-[qc].", option):  # `-q` and its value in one word.
+        if re.match("-[qca].", option):  # `-q` and its value in one word.
             option, equals, value = option[:2], "=", option[2:] + equals + value
-        if option not in ("-q", "--queues", "-c", "--concurrency"):
+        meant = _meant(option)
+        if meant is None:
             continue
         if not equals:
             if not pending or pending[0].startswith("-"):
-                raise ProcfileError(
-                    f"{option} of a worker needs a value; write for example `{option} {'4' if option in ('-c', '--concurrency') else 'default'}`."
-                )
+                raise ProcfileError(f"{option} of a worker needs a value; write for example `{option} {WORKER_OPTIONS[meant]}`.")
             value = pending.pop(0)
-        if option in ("-q", "--queues"):
-            queues = tuple(value.split(","))
-            for queue in queues:
-                if not QUEUE.fullmatch(queue):
-                    raise ProcfileError(
-                        f"{queue!r} is not a queue name in `{option} {value}`; write names of letters, digits, `_`, `-` and `.` with a comma and no space between them."
-                    )
-        else:
-            if not re.fullmatch(r"[1-9][0-9]{0,3}", value):
-                raise ProcfileError(f"`{option} {value}` is not a number of pool slots; write a whole number from 1.")
-            concurrency = int(value)
-    return queues, concurrency
+        yield meant, option, value
+
+
+def _queues(option: str, value: str) -> tuple[str, ...]:
+    for queue in value.split(","):
+        if not QUEUE.fullmatch(queue):
+            raise ProcfileError(
+                f"{queue!r} is not a queue name in `{option} {value}`; write names of letters, digits, `_`, `-` and `.` with a comma and no space between them."
+            )
+    return tuple(value.split(","))
+
+
+def _slots(option: str, value: str) -> int:
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", value):
+        raise ProcfileError(f"`{option} {value}` is not a number of pool slots; write a whole number from 1.")
+    return int(value)
+
+
+def _meant(option: str) -> str | None:
+    """Return which of WORKER_OPTIONS an option is; like Airflow, take the beginning of a long one for it."""
+    if re.fullmatch("-[qca]", option):
+        return next(name for name in WORKER_OPTIONS if name[2] == option[1])
+    return next((name for name in WORKER_OPTIONS if name.startswith(option) and len(option) >= SHORTEST), None)

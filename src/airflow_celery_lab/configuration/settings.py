@@ -47,7 +47,17 @@ MACHINE = ("LAB_PYTHON", "LAB_AIRFLOW", "LAB_LIBRARIES", "LAB_POSTGRES_BIN", "LA
 #: Set by the `lab` script when a lab that runs keeps it from a new Python environment, for changed requirements.
 NEWER_ENVIRONMENT = "LAB_NEWER"
 #: Set by the lab for its own processes, and LAB_LIBRARIES by flake.nix for the `lab` script; not for users.
-INTERNAL = {"LAB_NAME", "LAB_UP_PID", command.VARIABLE, "LAB_LIBRARIES", "LAB_ENVIRONMENT", NEWER_ENVIRONMENT}
+INTERNAL = {
+    "LAB_NAME",
+    "LAB_UP_PID",
+    "LAB_TEMPORARY",
+    "LAB_LOGGING_CONFIG",
+    "LAB_CELERY_CONFIG",
+    command.VARIABLE,
+    "LAB_LIBRARIES",
+    "LAB_ENVIRONMENT",
+    NEWER_ENVIRONMENT,
+}
 
 
 class Ports(NamedTuple):

@@ -108,6 +108,10 @@ class State(NamedTuple):
         """Return the file with the exit status of a process that has ended unasked."""
         return self.processes / f"{process}.end"
 
+    def temporary(self, process: str) -> Path:
+        """Return the folder for what a process would leave in the system's temporary folder."""
+        return self.home / "tmp" / process
+
     @property
     def stopping(self) -> Path:
         """There while the foreground lab stops: a process that starts and finds it has come too late."""
@@ -142,6 +146,11 @@ class State(NamedTuple):
     def supervisord_socket(self) -> Path:
         """Where supervisord listens, if the path is short enough for a socket."""
         return self.home / "supervisor.sock"
+
+    @property
+    def demand(self) -> Path:
+        """What the processes ask of servers and machine that the lab was last told to run."""
+        return self.home / "demand.json"
 
     @property
     def process_logs(self) -> Path:

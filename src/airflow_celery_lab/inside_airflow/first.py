@@ -8,15 +8,23 @@ from copy import deepcopy
 from airflow.config_templates.airflow_local_settings import DEFAULT_LOGGING_CONFIG, DEFAULT_REMOTE_CONN_ID, REMOTE_TASK_LOG
 from airflow.configuration import conf
 
-from airflow_celery_lab.inside_airflow import log_levels, shared_ids
+from airflow_celery_lab.inside_airflow import log_levels, shared_ids, users
 from airflow_celery_lab.inside_airflow.task_logs import SharedFolderTaskHandler
 
 # Airflow looks for the two of remote logging here, beside LOGGING_CONFIG; 3.1 does not start without them.
 __all__ = ["DEFAULT_REMOTE_CONN_ID", "LOGGING_CONFIG", "REMOTE_TASK_LOG"]
+AIRFLOWS_HANDLER = DEFAULT_LOGGING_CONFIG["handlers"]["task"]["class"]
 
-LOGGING_CONFIG = deepcopy(DEFAULT_LOGGING_CONFIG)
-LOGGING_CONFIG["handlers"]["task"]["class"] = f"{SharedFolderTaskHandler.__module__}.{SharedFolderTaskHandler.__name__}"
-log_levels.apply(LOGGING_CONFIG["loggers"])
+USERS = users.module_of("LAB_LOGGING_CONFIG", "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS")
+if USERS:
+    LOGGING_CONFIG = deepcopy(USERS.value)
+    REMOTE_TASK_LOG = getattr(USERS.module, "REMOTE_TASK_LOG", None)
+    DEFAULT_REMOTE_CONN_ID = getattr(USERS.module, "DEFAULT_REMOTE_CONN_ID", None)
+else:
+    LOGGING_CONFIG = deepcopy(DEFAULT_LOGGING_CONFIG)
+if (handler := LOGGING_CONFIG.get("handlers", {}).get("task", {})).get("class") == AIRFLOWS_HANDLER:
+    handler["class"] = f"{SharedFolderTaskHandler.__module__}.{SharedFolderTaskHandler.__name__}"
+log_levels.apply(LOGGING_CONFIG.setdefault("loggers", {}))
 
 # Airflow puts the DAG folder on the path where it reads DAGs, but not in the triggerer, whose triggers may stand there.
 # At the end, as Airflow does: a file of the user's must not hide a package of the same name, as PYTHONPATH would let it.

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 from airflow_celery_lab.configuration import lab as labs
@@ -19,7 +20,7 @@ from airflow_celery_lab.configuration import names, services
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.services import Service
 from airflow_celery_lab.errors import LabError
-from airflow_celery_lab.launcher import guard, markers, process_table, registry
+from airflow_celery_lab.launcher import guard, markers, process_table, registry, temporary
 from airflow_celery_lab.launcher.registry import Record, Registration
 
 #: honcho kills 5 s after the first process has ended (`honcho.manager.KILL_WAIT`); all must be over by
@@ -44,9 +45,21 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
     name = names.process_name(environ) or service.kind
     lab = labs.load(environ)
     _refuse_name_of_a_line(lab, environ, name)
-    queues = _queues(service, lab, environ)
     now = time.time()
-    record = Record(name, os.getpid(), 0, list(command), supervisor, "waiting", "", now, queues, lab.settings.dotenv_print, now)
+    record = Record(
+        name,
+        os.getpid(),
+        0,
+        list(command),
+        supervisor,
+        "waiting",
+        "",
+        now,
+        _queues(service, lab, environ),
+        lab.settings.dotenv_print,
+        now,
+        _parallelism(service, lab, environ),
+    )
     registration = Registration(lab.state, record)
 
     if STARTER in environ and lab.state.stopping.exists():
@@ -62,8 +75,10 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
         stopping=lambda pid: enter("stopping", pid),
     )
 
+    folder = temporary.make(lab.state, name) if service.kind == "worker" else None
+
     def program(report: Callable[[str], None]) -> None:
-        _become(service, command, name, lab, report)
+        _become(service, command, name, lab, folder, report)
 
     _mark(supervisor, markers.beginning(name))
     watched = _watched(supervisor)
@@ -75,6 +90,8 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
             registry.note_end(lab.state, name, status)
         return status
     finally:
+        if folder:
+            temporary.remove(folder)
         registration.release()
         _end_orphaned_reader(supervisor, watched)
 
@@ -108,11 +125,20 @@ def _queues(service: Service, lab: Lab, environ: Mapping[str, str]) -> tuple[str
     return (environment.default_queue(lab, environ),)
 
 
+def _parallelism(service: Service, lab: Lab, environ: Mapping[str, str]) -> int:
+    if service.kind != "scheduler":
+        return 0
+    from airflow_celery_lab.configuration import environment  # As below.
+
+    return environment.parallelism(lab, environ)
+
+
 def _become(
     service: Service,
     command: Sequence[str],
     name: str,
     lab: Lab,
+    folder: Path | None,
     report: Callable[[str], None],
 ) -> NoReturn:
     """Wait for what the service needs, then turn this process into its program."""
@@ -133,6 +159,8 @@ def _become(
         for problem in environment.conflicts(lab.settings, os.environ):
             raise problem
         variables = environment.of_process(lab, name, os.environ)
+        if folder:
+            variables[temporary.VARIABLE] = str(folder)
         arguments = program.prepare(service, command, name, lab, variables, on_wait)
         os.execvpe(arguments[0], arguments, variables)
     except LabError as error:

@@ -33,9 +33,9 @@ def prepare(
     for folder in (lab.state.airflow, lab.state.task_logs, lab.state.flower):
         make_private_folder(folder)
     if service.kind == "postgres":
-        return postgres.prepare(lab)
+        return [*postgres.prepare(lab), *command[1:]]
     if service.kind == "redis":
-        return redis.prepare(lab)
+        return [*redis.prepare(lab), *command[1:]]
     _wait_for_needs(service, lab, variables, on_wait)
     if service.kind == "api-server":
         write_passwords(lab)

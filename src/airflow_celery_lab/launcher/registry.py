@@ -36,6 +36,7 @@ class Record(NamedTuple):
     queues: Sequence[str] = ()  #: of a worker, Airflow's default one included
     dotenv: int = 0  #: what `.env` said when it was started (Settings.dotenv_print)
     started: float = 0.0  #: when its launcher was, in seconds since the epoch
+    parallelism: int = 0  #: of a scheduler: how many tasks it runs at a time; 0 where that is not known
 
 
 class Registration:

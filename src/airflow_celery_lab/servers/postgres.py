@@ -11,8 +11,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from airflow_celery_lab.configuration import roots
+from airflow_celery_lab.configuration import demand, environment, roots
 from airflow_celery_lab.configuration.credentials import Credentials, make_private_folder
+from airflow_celery_lab.configuration.demand import Demand
 from airflow_celery_lab.configuration.environment import DATABASE
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.errors import MissingProgramError, StateFolderError
@@ -21,6 +22,11 @@ from airflow_celery_lab.servers import executables
 #: `unshare(2)`: a user namespace of its own, in which root appears as another user.
 CLONE_NEWUSER = 0x10000000
 NOBODY = 65534
+#: `max_connections`, at least. It cannot change while Postgres runs, and this is enough to scale to 350 slots; a hundred
+#: cost 3.5 MB.
+CONNECTIONS = 500
+#: Beyond what the processes ask for: for commands, for what a user starts beside them, and for Postgres's own superuser.
+SPARE = 50
 
 
 def prepare(lab: Lab) -> list[str]:
@@ -33,6 +39,8 @@ def prepare(lab: Lab) -> list[str]:
 
     """
     folder, data = lab.state.postgres, lab.state.postgres_data
+    # Asked of files that are for root alone, where root runs the lab.
+    most = connections(demand.wanted(lab.settings, os.environ, environment.sizes(lab, os.environ)))
     programs = executables.postgres_bin(lab.settings, _major(data))
     make_private_folder(folder)
     _disown(data)
@@ -56,7 +64,14 @@ def prepare(lab: Lab) -> list[str]:
         f"listen_addresses={lab.settings.bind}",
         "-c",
         f"port={lab.settings.ports.postgres}",
+        "-c",
+        f"max_connections={most}",
     ]
+
+
+def connections(wanted: Demand) -> int:
+    """Return the `max_connections` of a Postgres for what is `wanted`."""
+    return max(CONNECTIONS, wanted.connections + SPARE)
 
 
 def _major(data: Path) -> int | None:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import environment, files, procfile
+from airflow_celery_lab.configuration import demand, environment, files, procfile
 from airflow_celery_lab.configuration import lab as labs
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.state import State
@@ -52,6 +52,7 @@ def run(arguments: list[str], environ: Mapping[str, str], say: Say) -> int:
     asked: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _frame: asked.append(received))
+    _write_demand(lab, arguments, environ)
     honcho = _start_honcho(lab, arguments, environ)
     announcer = subprocess.Popen(
         [sys.executable, "-m", "airflow_celery_lab", "wait", "--announce"], env=dict(environ), stdin=subprocess.DEVNULL
@@ -60,6 +61,7 @@ def run(arguments: list[str], environ: Mapping[str, str], say: Say) -> int:
         time.sleep(POLL)
     announcer.kill()
     announcer.wait()
+    demand.forget(lab.state)
     if asked:
         say(f"lab: {signal.Signals(asked[0]).name} received, stopping")
         _stop(lab.state, honcho)
@@ -80,6 +82,13 @@ def _start_honcho(lab: Lab, arguments: list[str], environ: Mapping[str, str]) ->
     # honcho's own reading of .env would be stronger than the environment; the launcher reads it instead.
     command = [sys.executable, "-m", "honcho", "-e", os.devnull, "-f", str(_procfile(lab, environ)), "start", *arguments]
     return subprocess.Popen(command, cwd=lab.settings.project, env=variables, stdin=subprocess.DEVNULL, start_new_session=True)
+
+
+def _write_demand(lab: Lab, arguments: list[str], environ: Mapping[str, str]) -> None:
+    """Write down what the processes ask for, given what `up` tells honcho: nothing, or `-c name=N,...`."""
+    counts = {name: int(count) for name, _, count in (item.partition("=") for item in ",".join(arguments[1:]).split(",") if item)}
+    processes = procfile.instances(procfile.of(lab.settings, environ), counts)
+    demand.write(lab.state, demand.of(procfile.services_of(processes).values(), environment.sizes(lab, environ)))
 
 
 def _procfile(lab: Lab, environ: Mapping[str, str]) -> Path:

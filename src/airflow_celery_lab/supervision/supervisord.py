@@ -189,6 +189,9 @@ class Supervisor:
         pid = self.pid
         self._call("shutdown")
         wait_until(lambda: "it still runs" if _runs(pid) else None, 30, "the end of supervisord")
+        if self.socket.parent != self._state.home:
+            with suppress(OSError):
+                self.socket.parent.rmdir()
 
     def tail(self, name: str, lines: int) -> list[str]:
         """Return the last lines of a process's log."""

@@ -41,6 +41,14 @@ def stale(records: Mapping[str, Record], settings: Settings) -> list[str]:
     return [name for name, record in records.items() if record.dotenv != settings.dotenv_print]
 
 
+def outgrown(records: Mapping[str, Record], slots: int, is_set: bool) -> list[str]:  # noqa: FBT001  # a fact, not a switch
+    """Return the names of the schedulers that run fewer tasks at a time than there will be `slots`.
+
+    Where the user has set how many (`is_set`), they stay as they are.
+    """
+    return [name for name, record in records.items() if 0 < record.parallelism < slots and not is_set]
+
+
 def scaled(current: Processes, lines: Sequence[Line], counts: Mapping[str, int]) -> Processes:
     """Return `current` with so many instances of the Procfile's lines as `counts` says, all others as they are.
 

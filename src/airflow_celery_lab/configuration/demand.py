@@ -1,0 +1,103 @@
+"""What the processes of a lab ask of the servers and of the machine: data and rules, but for `wanted` and its file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+from airflow_celery_lab.configuration import files, procfile
+from airflow_celery_lab.configuration.services import DEFAULT_CONCURRENCY, Service
+from airflow_celery_lab.configuration.settings import Settings
+from airflow_celery_lab.configuration.state import State
+from airflow_celery_lab.errors import LabError
+
+#: `[database] sql_alchemy_pool_size` and `sql_alchemy_max_overflow`, Airflow's own defaults.
+POOL_SIZE, MAX_OVERFLOW = 5, 10
+#: Pools of connections to Postgres that a process may fill; the api-server has another for asynchronous sessions.
+POOLS = {"api-server": 2, "scheduler": 1, "dag-processor": 1, "triggerer": 1, "other": 1}
+#: Connections to Redis: of a worker 10 whatever its slots (measured with Celery 5.6), and of everything else together.
+CLIENTS_OF_A_WORKER, CLIENTS_OF_OTHERS = 10, 50
+#: Megabytes, by proportional set size with Airflow 3.3.2: all but the workers, a worker, a slot before its first task, and
+#: a slot after it, which is what it takes while a small task runs as well.
+REST, WORKER, SLOT, USED_SLOT = 850, 80, 15, 55
+
+
+class Demand(NamedTuple):
+    """What may be asked for at one moment."""
+
+    workers: int = 0
+    slots: int = 0  #: tasks that can run
+    connections: int = 0  #: to Postgres
+    clients: int = 0  #: of Redis
+
+    @property
+    def memory(self) -> int:
+        """Megabytes of the whole lab once each slot has run a task."""
+        return REST + self.workers * WORKER + self.slots * USED_SLOT
+
+    @property
+    def memory_at_rest(self) -> int:
+        """Megabytes of the whole lab before the first task."""
+        return REST + self.workers * WORKER + self.slots * SLOT
+
+
+class Sizes(NamedTuple):
+    """What the user's keys of Airflow's make of a process that does not say it."""
+
+    slots: int = DEFAULT_CONCURRENCY  #: of a worker
+    solo: bool = False  #: a worker has one slot, whatever it is told
+    pool: int = POOL_SIZE + MAX_OVERFLOW  #: connections
+
+
+def sizes(variables: Mapping[str, str]) -> Sizes:
+    """Return the sizes that `variables` of Airflow's set; what is no number counts as its default, and Airflow refuses it."""
+
+    def number(key: str, default: int) -> int:
+        text = variables.get(f"AIRFLOW__{key}", "").strip()
+        return int(text) if text.isdecimal() else default
+
+    # `most,least`, as Celery's `--autoscale` takes it.
+    most = variables.get("AIRFLOW__CELERY__WORKER_AUTOSCALE", "").partition(",")[0].strip()
+    return Sizes(
+        slots=int(most) if most.isdecimal() else number("CELERY__WORKER_CONCURRENCY", DEFAULT_CONCURRENCY),
+        solo=variables.get("AIRFLOW__CELERY__POOL") == "solo",
+        pool=number("DATABASE__SQL_ALCHEMY_POOL_SIZE", POOL_SIZE) + number("DATABASE__SQL_ALCHEMY_MAX_OVERFLOW", MAX_OVERFLOW),
+    )
+
+
+def of(services: Iterable[Service], given: Sizes) -> Demand:
+    """Return what `services` ask for, each of them once."""
+    services = list(services)
+    concurrency = [1 if given.solo else service.concurrency or given.slots for service in services if service.kind == "worker"]
+    pools = sum(POOLS.get(service.kind, 0) for service in services)
+    workers, slots = len(concurrency), sum(concurrency)
+    return Demand(
+        workers=workers,
+        slots=slots,
+        # A slot opens one when a task starts and one when it ends; its worker one for a moment at its own start.
+        connections=slots + workers + pools * given.pool,
+        clients=workers * CLIENTS_OF_A_WORKER + CLIENTS_OF_OTHERS,
+    )
+
+
+def wanted(settings: Settings, environ: Mapping[str, str], given: Sizes) -> Demand:
+    """Return what the processes ask for that the lab was last told to run, else those of its Procfile."""
+    with suppress(OSError, ValueError, TypeError):
+        return Demand(**json.loads(settings.state.demand.read_text(encoding="utf-8")))
+    with suppress(LabError):  # Whoever runs the Procfile says what is wrong with it.
+        return of((line.service for line in procfile.of(settings, environ)), given)
+    return Demand()
+
+
+def write(state: State, demand: Demand) -> None:
+    """Write down what the processes ask for that the lab is told to run; servers and scheduler are started for it."""
+    with suppress(OSError):  # The disk may be full; then the Procfile's own counts.
+        files.write(state.demand, json.dumps(demand._asdict()))
+
+
+def forget(state: State) -> None:
+    """Forget what `write` wrote down."""
+    with suppress(OSError):
+        state.demand.unlink(missing_ok=True)
