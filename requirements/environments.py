@@ -1,4 +1,4 @@
-"""What the script `lab` wants to know of Python environments, and does to them, that a shell cannot well.
+"""The part of the script `lab` that a shell would do badly: who uses a Python environment, and what is in it.
 
 An environment is a folder in `.venv.d`, and `.venv` is a link to the one that is in use. Runs on any Python from 3.10 on;
 what looks at processes needs an environment's own Python, which has psutil.

@@ -124,7 +124,7 @@ def test_changed_requirements_leave_a_running_lab_its_environment_and_are_told(b
     finally:
         lock.write_text(text)
 
-    assert "warning: the requirements have changed, and a newer Python environment waits: " in told
+    assert "warning: what the Python environment is made from has changed, and a newer one waits: " in told
     assert commands[background.cluster.record("triggerer").pid][0] == f"{own}/bin/python"
     assert [path for path in checkout.glob(".venv.d/*") if path.is_dir()] == [own]
 

@@ -450,6 +450,8 @@ def test_packages_that_the_user_has_added_come_along_or_are_named(stale: Checkou
     old = stale.venv.resolve()
     add(old, "mine", "1.0")
     add(old, "gone", "2.0")
+    add(old, "in-work", "1", direct_url_json='{"url": "file:///work", "dir_info": {"editable": true}}')
+    add(old, "of_git", "1", direct_url_json='{"url": "https://example.test/of.git", "vcs_info": {"vcs": "git", "commit_id": "a1"}}')
     add(old, "celery", "5.0.1")  # Locked.
     next(old.glob("lib/python3*/site-packages")).joinpath("nameless-1.dist-info").mkdir()
     add(old, "winrt_only", "3", direct_url_json='{"url": "https://example.test/winrt.whl", "archive_info": {}}')
@@ -466,7 +468,7 @@ def test_packages_that_the_user_has_added_come_along_or_are_named(stale: Checkou
         done.stderr.splitlines()[-4:]
         == [
             f"lab: celery 5.0.1, which you had installed in place of {locked}, is not kept: requirements.lock counts",
-            "lab: keeping the packages that you had added: gone==2.0 mine==1.0 winrt-only @ https://example.test/winrt.whl",
+            "lab: keeping the packages that you had added: gone==2.0 -e file:///work mine==1.0 of-git @ git+https://example.test/of.git@a1 winrt-only @ https://example.test/winrt.whl",
             "there is no gone==2.0",
             f'lab: could not keep gone==2.0, see above; to install it again: {stale.venv}/bin/python -m pip install "gone==2.0"',
         ][-5:]

@@ -388,4 +388,4 @@ def test_processes_that_lack_the_same_are_named_together() -> None:
 def test_a_python_environment_that_waits_is_told_with_what_makes_the_lab_use_it(records: Mapping[str, Record], advice: str) -> None:
     now = status.judge(EXPECTED, replace(ALL_WELL, records=records, newer_environment=True))
 
-    assert now.warnings == [f"the requirements have changed, and a newer Python environment waits: {advice}"]
+    assert now.warnings == [f"what the Python environment is made from has changed, and a newer one waits: {advice}"]

@@ -49,7 +49,7 @@ class Evidence:
     supervised: Mapping[str, str] = field(default_factory=dict)  #: supervisord's states, by process
     #: Names of the processes that were started with other variables in `.env`.
     stale: Sequence[str] = ()
-    #: A lab that runs keeps this checkout from a Python environment for changed requirements.
+    #: A lab that runs keeps this checkout from a new Python environment, for other requirements or another Python.
     newer_environment: bool = False
     jobs: Sequence[Job] = ()  #: what Airflow's components say of themselves in the database
     pool: int | None = None  #: slots of Airflow's default pool, None where that is not known or it has no limit
@@ -215,7 +215,7 @@ def _warnings(evidence: Evidence) -> list[str]:
         start = "Ctrl-C, then start it again" if foreground else f"`{typed()} down`, then `{typed()} up -d`"
         if not evidence.records:
             start = "stop the other lab of this checkout"
-        warnings.append(f"the requirements have changed, and a newer Python environment waits: {start}")
+        warnings.append(f"what the Python environment is made from has changed, and a newer one waits: {start}")
     if evidence.stale:
         who = "the cluster" if len(evidence.stale) == len(evidence.records) else ", ".join(evidence.stale)
         advice = "press Ctrl-C and start it again" if foreground else f"`{typed()} apply` starts what is concerned again"

@@ -44,7 +44,7 @@ BEFORE_DOTENV = {roots.VARIABLE, "LAB_VENV", "LAB_PYTHON", "LAB_AIRFLOW", "LAB_L
 #: Where this machine's programs are, and which Airflow they run, whichever lab uses them.
 MACHINE = ("LAB_PYTHON", "LAB_AIRFLOW", "LAB_LIBRARIES", "LAB_POSTGRES_BIN", "LAB_REDIS_SERVER")
 
-#: Set by the `lab` script when a lab that runs keeps it from a new Python environment, for changed requirements.
+#: Set by the `lab` script when a lab that runs keeps it from switching to a new Python environment.
 NEWER_ENVIRONMENT = "LAB_NEWER"
 #: Set by the lab for its own processes, and LAB_LIBRARIES by flake.nix for the `lab` script; not for users.
 INTERNAL = {
