@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import re
 import shlex
 import socket
 import stat
+import struct
 import subprocess
+import sys
+import termios
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -211,3 +217,32 @@ def test_the_password_is_that_of_the_secrets_which_only_the_owner_can_read(sandb
 
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{sandbox.credentials.admin_password}\n", "")
     assert stat.S_IMODE((sandbox.home / "secrets.json").stat().st_mode) == 0o600
+
+
+def in_terminal(sandbox: Sandbox, columns: int, *arguments: str) -> list[str]:
+    """Return the lines that a command prints into a terminal of that width, without colours."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    command = [sys.executable, "-m", "airflow_celery_lab", *arguments]
+    environ = {**sandbox.environ, "TERM": "xterm"}
+    with subprocess.Popen(command, cwd=sandbox.project, env=environ, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True):
+        os.close(theirs)
+        printed = b""
+        with os.fdopen(ours, "rb", buffering=0) as terminal, suppress(OSError):  # Linux says so at the end.
+            while part := terminal.read(65536):
+                printed += part
+    return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", printed.decode()).splitlines()]
+
+
+def test_a_narrow_terminal_gets_fewer_columns_and_a_pipe_gets_all(sandbox: Sandbox) -> None:
+    name = f"worker-{'x' * 60}"
+    with (sandbox.project / "Procfile").open("a") as procfile:
+        procfile.write(f"{name}: ./lab exec airflow celery worker\n")
+
+    narrow = in_terminal(sandbox, 80, "status")
+    whole = sandbox.run("status").stdout.splitlines()
+
+    assert narrow[0].split() == ["PROCESS", "READY"]
+    assert narrow[-1] == f"{name}  not running"
+    assert whole[0].split() == ["PROCESS", "STATE", "PID", "MEMORY", "READY"]
+    assert whole[-1].split() == [name, "stopped", "-", "-", "not", "running"]

@@ -149,7 +149,7 @@ def test_after_a_start_of_postgres_a_component_has_to_send_a_heartbeat_to_it(nam
     records = {**RECORDS, "postgres": RECORDS["postgres"]._replace(since=STARTED + 60)}
     before, after = Job(name, name, STARTED + 3, STARTED + 59), Job(name, name, STARTED + 3, STARTED + 61)
 
-    assert not judged(name, with_job(before, records)).ready
+    assert judged(name, with_job(before, records)).reason == "no heartbeat since Postgres was started"
     assert judged(name, with_job(after, records)).ready
 
 

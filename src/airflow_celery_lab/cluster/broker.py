@@ -83,8 +83,8 @@ class Broker:
     def _idle(self) -> dict[str, float]:
         """Return the queues that a task was ever sent to, with the seconds since somebody sent one or began to listen.
 
-        Whoever sends reads the key of the exchange, and Redis knows how long ago that was; to ask for that, or for the
-        names of keys, does not count.
+        A sender reads the key of the exchange, and Redis knows how long ago that was. To ask for that, or for the names of
+        keys, does not count as reading.
         """
         keys = {str(key).removeprefix(BINDING): key for key in self.redis.scan_iter(f"{BINDING}*")}
         idle = {name: self.redis.object("idletime", key) for name, key in keys.items()}

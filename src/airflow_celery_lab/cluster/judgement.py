@@ -179,22 +179,22 @@ def _component(name: str, kind: str, record: Record, evidence: Evidence) -> str 
     status = evidence.health.get(component, {}).get("status")
     if status != "healthy":
         return f"Airflow reports {component} as {status or 'missing'}"
-    return None if kind == "api-server" or _beats(name, kind, record, evidence) else "no heartbeat since it was started"
+    return None if kind == "api-server" else _heartbeat(name, kind, record, evidence)
 
 
-def _beats(name: str, kind: str, record: Record, evidence: Evidence) -> bool:
-    """Return whether a component works: it has sent a heartbeat from its loop in this life, and to this life of Postgres.
+def _heartbeat(name: str, kind: str, record: Record, evidence: Evidence) -> str | None:
+    """Return what is missing while a component has not sent a heartbeat from its loop in this life, and to this life of Postgres.
 
     Airflow calls it healthy before that: for a predecessor, for what it wrote down before its loop began, and for what
     it told a Postgres with which its connections have gone; a component may end when it notices that.
     """
-    servers = [other.since for other in evidence.records.values() if describe(other.command).kind == "postgres"]
-    alone = sum(describe(other.command).kind == kind for other in evidence.records.values()) == 1
-    return any(
-        job.beat > job.start >= record.since and job.beat > max(servers, default=0.0)
-        for job in evidence.jobs
-        if job.kind == kind and (alone or job.name == name)
-    )
+    kinds = {other: describe(of.command).kind for other, of in evidence.records.items()}
+    alone = list(kinds.values()).count(kind) == 1
+    beats = [job.beat for job in evidence.jobs if job.kind == kind and (alone or job.name == name) and job.beat > job.start >= record.since]
+    if not beats:
+        return "no heartbeat since it was started"
+    postgres = max((evidence.records[other].since for other, of in kinds.items() if of == "postgres"), default=0.0)
+    return None if max(beats) > postgres else "no heartbeat since Postgres was started"
 
 
 def _worker(name: str, queues: Sequence[str], workers: Sequence[Worker]) -> str | None:

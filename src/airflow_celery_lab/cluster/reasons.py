@@ -24,8 +24,10 @@ ADVICE = re.compile(r" (See|Learn more:|For more information, see) http.*", re.D
 SPEAKERS = ("task", "airflow_celery_lab.", "airflow.dag_processing.")
 #: What Airflow says of each exception of a task.
 FAILED = "Task failed with exception"
-#: Logs that are read at most for one run; a mapped task fails a hundred times for one reason.
+#: Logs that are read at most in one look; a mapped task fails a hundred times for one reason.
 LOGS = 5
+#: The pool that Airflow makes itself, and that cannot be deleted.
+DEFAULT_POOL = "default_pool"
 #: Seconds after which a task that could run, and is not even queued, is looked into.
 PATIENCE = 3.0
 
@@ -42,7 +44,11 @@ def of(api: AirflowApi, run: Mapping[str, Any], instances: Items, known: Known) 
     if run["state"] == "failed":
         failed = [instance for instance in instances if instance["state"] == "failed"]
         return _of_failures(api, run["dag_id"], run["dag_run_id"], failed, known)
-    late = [instance for instance in instances if instance["state"] == "scheduled" and _age(instance) > PATIENCE]
+    late = [
+        instance
+        for instance in instances
+        if instance["state"] == "scheduled" and instance["pool"] != DEFAULT_POOL and _age(instance) > PATIENCE
+    ]
     # Airflow does this to a task whose DAG it cannot load; a sensor may wish it, and has no error in its log.
     put_off = [instance for instance in instances if instance["state"] == "up_for_reschedule"]
     return {**(_without_pool(late, api.pools()) if late else {}), **_of_logs(api, put_off, known)}
@@ -56,7 +62,8 @@ def name_of(instance: Mapping[str, Any]) -> str:
 
 def in_event(kind: str, extra: str) -> str:
     """Return what one of Airflow's events says of a task that was given up; "" for that an executor gave it up without a reason."""
-    return extra.partition(INFO)[2] if kind == MISMATCH else ADVICE.sub("", extra)
+    told = extra.partition(INFO)[2] if kind == MISMATCH else ADVICE.sub("", extra)
+    return next(iter(told.strip().splitlines()), "")
 
 
 def in_log(items: Sequence[Any]) -> str:

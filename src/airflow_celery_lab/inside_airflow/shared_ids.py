@@ -1,6 +1,6 @@
 """Notices DAGs whose id stands in more than one file.
 
-Airflow takes such a DAG from whichever of them it has read last, and says nothing. Only the dag-processor sees both files.
+Airflow takes such a DAG from the file that it has read last, and says nothing. Only the dag-processor sees both files.
 """
 
 from __future__ import annotations
