@@ -18,6 +18,7 @@ from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.inside_airflow.celery_config import without_pool
 from airflow_celery_lab.servers import postgres
+from airflow_celery_lab.supervision import honcho
 
 SECRETS = Credentials("fernet", "jwt", "api", "pg-secret", "redis-secret", "cookie", "admin-secret")
 #: Two hundred slots in forty workers, all of one line.
@@ -96,6 +97,18 @@ def test_what_the_lab_was_told_to_run_counts_before_its_procfile(tmp_path: Path)
     for damage in (b"", b"{", b"[]", b"\xff\0", b'{"slots": 1, "unknown": 2}'):
         own.state.demand.write_bytes(damage)
         assert parallelism(own) == "200"
+
+
+def test_counts_of_the_foreground_are_summed_too(tmp_path: Path) -> None:
+    own = lab(
+        tmp_path, "worker: airflow-celery-lab exec airflow celery worker -c 20\nother: airflow-celery-lab exec airflow celery worker\n"
+    )
+    own.state.home.mkdir()
+
+    honcho._write_demand(own, ["-c", "worker=3,other=2"], {})
+    assert parallelism(own) == str(3 * 20 + 2 * 4)
+    honcho._write_demand(own, [], {})
+    assert parallelism(own) == "32"
 
 
 def test_a_parallelism_of_the_users_counts_however_it_is_set(tmp_path: Path) -> None:
