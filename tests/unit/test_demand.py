@@ -18,6 +18,7 @@ from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.inside_airflow.celery_config import without_pool
 from airflow_celery_lab.servers import postgres
+from airflow_celery_lab.supervision import honcho
 
 SECRETS = Credentials("fernet", "jwt", "api", "pg-secret", "redis-secret", "cookie", "admin-secret")
 #: Two hundred slots in forty workers, all of one line.
@@ -45,7 +46,7 @@ def test_the_procfile_that_comes_with_the_lab_asks_for_what_every_start_gives() 
 
     assert (wanted.workers, wanted.slots) == (2, 6)
     assert postgres.connections(wanted) == postgres.CONNECTIONS
-    assert 1000 < wanted.memory_at_rest < wanted.memory < 1500
+    assert 1200 < wanted.memory_at_rest < 1300 < wanted.memory < 2000
 
 
 def test_each_slot_and_each_worker_may_open_a_connection_and_others_a_whole_pool() -> None:
@@ -98,6 +99,18 @@ def test_what_the_lab_was_told_to_run_counts_before_its_procfile(tmp_path: Path)
         assert parallelism(own) == "200"
 
 
+def test_counts_of_the_foreground_are_summed_too(tmp_path: Path) -> None:
+    own = lab(
+        tmp_path, "worker: airflow-celery-lab exec airflow celery worker -c 20\nother: airflow-celery-lab exec airflow celery worker\n"
+    )
+    own.state.home.mkdir()
+
+    honcho._write_demand(own, ["-c", "worker=3,other=2"], {})
+    assert parallelism(own) == str(3 * 20 + 2 * 4)
+    honcho._write_demand(own, [], {})
+    assert parallelism(own) == "32"
+
+
 def test_a_parallelism_of_the_users_counts_however_it_is_set(tmp_path: Path) -> None:
     file = tmp_path / "mine.cfg"
     file.write_text("[core]\nparallelism = 8\n")
@@ -116,9 +129,9 @@ def test_a_procfile_that_cannot_be_read_keeps_no_command_from_running(tmp_path: 
 def test_a_machine_with_too_little_memory_is_warned_of_with_the_sum() -> None:
     wanted = Demand(workers=2, slots=60)
 
-    assert limits.shortage(wanted, free=4400) is None
+    assert limits.shortage(wanted, free=5070) is None
     assert limits.shortage(wanted, free=4000) == (
-        "2 workers with 60 slots and the other processes take about 4310 MB once each slot has run a task (55 MB each), and 4000 MB are "
+        "2 workers with 60 slots and the other processes take about 5070 MB when all slots run a task (65 MB each), and 4000 MB are "
         "free; close something, or lower the workers' --concurrency in the Procfile"
     )
 
@@ -126,8 +139,8 @@ def test_a_machine_with_too_little_memory_is_warned_of_with_the_sum() -> None:
 def test_what_runs_has_its_memory_already() -> None:
     running, wanted = Demand(workers=2, slots=6), Demand(workers=3, slots=26)
 
-    assert limits.shortage(wanted, 1180, running) is None
-    assert "take about 1180 MB more once each slot" in str(limits.shortage(wanted, 1000, running))
+    assert limits.shortage(wanted, 1460, running) is None
+    assert "take about 1460 MB more when all slots run" in str(limits.shortage(wanted, 1000, running))
 
 
 def test_redis_refuses_more_clients_than_the_system_allows_open_files() -> None:

@@ -97,6 +97,14 @@ def test_a_worker_option_without_its_value_is_refused(options: str) -> None:
         services.describe(["airflow", "celery", "worker", *options.split()])
 
 
+@pytest.mark.parametrize("option", ["--pool solo", "--pool=solo", "-P solo", "-Psolo"])
+def test_the_pool_is_no_option_of_airflows_worker_and_the_key_for_it_is_named(option: str) -> None:
+    with pytest.raises(
+        ProcfileError, match=r"^Airflow's worker has no option -.*; set AIRFLOW__CELERY__POOL in .env, or before the command\.$"
+    ):
+        services.describe(["airflow", "celery", "worker", *option.split()])
+
+
 @pytest.mark.parametrize(("value", "queue"), [("a,", ""), (",a", ""), ("a,,b", ""), ("a b", "a b"), ("a;b", "a;b"), ("", "")])
 def test_what_is_no_queue_name_is_refused(value: str, queue: str) -> None:
     with pytest.raises(ProcfileError, match=rf"^{re.escape(repr(queue))} is not a queue name in `--queues {value}`; write names of"):

@@ -75,7 +75,7 @@ def _memory(config: Settings, environ: Mapping[str, str]) -> Finding:
     asked = demand.of((line.service for line in lines), demand.sizes({**environ, **config.variables}))
     running = asked if registry.running(config.state) else None
     lacking = limits.shortage(asked, free, running)
-    takes = f"the lab takes about {asked.memory_at_rest}, and {asked.memory} once all {asked.slots} slots have run a task"
+    takes = f"the lab takes about {asked.memory_at_rest}, and {asked.memory} when all {asked.slots} slots run a task"
     return Finding("memory", not lacking, lacking or f"{free} MB available; {takes}")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration.demand import USED_SLOT, Demand
+from airflow_celery_lab.configuration.demand import BUSY_SLOT, Demand
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.errors import ProcfileError
 from airflow_celery_lab.servers import probes
@@ -52,13 +52,13 @@ def of_redis(wanted: Demand) -> Iterator[ProcfileError]:
 def shortage(wanted: Demand, free: int, running: Demand | None = None) -> str | None:
     """Return a sentence when `free` megabytes may not be enough, for what is `wanted` beyond what is `running`.
 
-    It is a warning: a slot takes its memory with its first task, and what sleeps can be swapped out.
+    It is a warning: a slot takes its memory with its task, and what sleeps can be swapped out.
     """
     needed = wanted.memory - (running.memory if running else 0)
     if free >= needed:
         return None
     return (
-        f"{_who(wanted)} take about {needed} MB {'more ' if running else ''}once each slot has run a task ({USED_SLOT} MB each), "
+        f"{_who(wanted)} take about {needed} MB {'more ' if running else ''}when all slots run a task ({BUSY_SLOT} MB each), "
         f"and {free} MB are free; close something, or lower the workers' --concurrency in the Procfile"
     )
 

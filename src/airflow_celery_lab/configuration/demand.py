@@ -20,8 +20,8 @@ POOLS = {"api-server": 2, "scheduler": 1, "dag-processor": 1, "triggerer": 1, "o
 #: Connections to Redis: of a worker 10 whatever its slots (measured with Celery 5.6), and of everything else together.
 CLIENTS_OF_A_WORKER, CLIENTS_OF_OTHERS = 10, 50
 #: Megabytes, by proportional set size with Airflow 3.3.2: all but the workers, a worker, a slot before its first task, and
-#: a slot after it, which is what it takes while a small task runs as well.
-REST, WORKER, SLOT, USED_SLOT = 850, 80, 15, 55
+#: one that runs a small task (55 after it).
+REST, WORKER, SLOT, BUSY_SLOT = 850, 160, 15, 65
 
 
 class Demand(NamedTuple):
@@ -34,8 +34,8 @@ class Demand(NamedTuple):
 
     @property
     def memory(self) -> int:
-        """Megabytes of the whole lab once each slot has run a task."""
-        return REST + self.workers * WORKER + self.slots * USED_SLOT
+        """Megabytes of the whole lab when all slots run a task."""
+        return REST + self.workers * WORKER + self.slots * BUSY_SLOT
 
     @property
     def memory_at_rest(self) -> int:

@@ -6,7 +6,7 @@ A key may stand in `.env`, in the environment, or in a configuration file of the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -101,6 +101,7 @@ MODULES = {
 }
 #: Paths: a relative one starts at the project, whichever folder a command is typed in.
 PATHS = FREE - {EXECUTOR} | {"AIRFLOW__CORE__PLUGINS_FOLDER"}
+POOL = "AIRFLOW__CELERY__POOL"
 EXTRA = "AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"
 #: Celery's own names for what the keys above are about.
 WIRED = ("broker_url", "broker_read_url", "broker_write_url", "broker_transport_options", "result_backend", "control_exchange")
@@ -197,7 +198,7 @@ def conflicts(wiring: Mapping[str, str], user: Mapping[str, Given]) -> Iterator[
     for name, one in user.items():
         if name in FORMER:
             yield _refused(name, one, f"it is called {FORMER[name]} now; set that, as far as the lab allows it")
-        elif reason := _misspelt(name) or (_extra(one.value) if name == EXTRA else None):
+        elif reason := _misspelt(name) or CHECKS.get(name, _nothing_to_say)(one.value):
             yield _refused(name, one, reason)
 
 
@@ -217,6 +218,23 @@ def _misspelt(name: str) -> str | None:
     return None
 
 
+def _nothing_to_say(_value: str) -> str | None:
+    return None
+
+
+def _pool(value: str) -> str | None:
+    """Return why a worker's pool cannot run tasks."""
+    if value in {"", "prefork", "processes", "solo"}:
+        return None
+    if value == "threads":
+        return "Airflow's tasks set signal handlers, which Python refuses in threads; use prefork or solo"
+    if value not in {"gevent", "eventlet"}:
+        return f"Celery has no pool {value!r}; use prefork or solo"
+    from importlib.util import find_spec
+
+    return None if find_spec(value) else f"the package {value} is not installed; install it, or use prefork or solo"
+
+
 def _extra(value: str) -> str | None:
     """Return why Celery's further configuration cannot be used."""
     import json
@@ -229,6 +247,10 @@ def _extra(value: str) -> str | None:
         return 'it is no JSON object; write for example {"worker_max_tasks_per_child": 10}'
     wired = [name for name in WIRED if name in keys]
     return f"the lab sets {', '.join(wired)} for all of its processes; remove {'it' if len(wired) == 1 else 'them'}" if wired else None
+
+
+#: What looks at the value of a key that is the user's.
+CHECKS: Mapping[str, Callable[[str], str | None]] = {EXTRA: _extra, POOL: _pool}
 
 
 def _refusal(name: str, variant: str, one: Given, wiring: Mapping[str, str]) -> str | None:

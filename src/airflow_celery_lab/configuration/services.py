@@ -130,6 +130,8 @@ def _given(words: Sequence[str]) -> Iterator[tuple[str, str, str]]:
         option, equals, value = pending.pop(0).partition("=")
         if re.match("-[qca].", option):  # `-q` and its value in one word.
             option, equals, value = option[:2], "=", option[2:] + equals + value
+        if option == "--pool" or option.startswith("-P"):
+            raise ProcfileError(f"Airflow's worker has no option {option}; set AIRFLOW__CELERY__POOL in .env, or before the command.")
         meant = _meant(option)
         if meant is None:
             continue
