@@ -46,11 +46,12 @@ def in_the_foreground(sandbox: Sandbox) -> set[str]:
 
 
 def in_the_background(sandbox: Sandbox) -> set[str]:
-    assert sandbox.run("up", "-d").returncode == 0
-    assert serves(sandbox)
-    memory = leftovers.memory_of(process.pid for process in sandbox.processes())
-    assert sandbox.run("down").returncode == 0
-    return memory
+    try:
+        assert sandbox.run("up", "-d").returncode == 0
+        assert serves(sandbox)
+        return leftovers.memory_of(process.pid for process in sandbox.processes())
+    finally:
+        assert sandbox.run("down").returncode == 0
 
 
 def serves(sandbox: Sandbox) -> bool:
