@@ -1,6 +1,6 @@
 """Rounds of up and down leave nothing on the machine, in both modes. Whole clusters are looked at in test_end.py.
 
-What a round leaves, three rounds show as well as ten; ROUNDS=10 takes a minute longer.
+What a round leaves, three rounds show as well as ten; ten take half a minute longer.
 """
 
 from __future__ import annotations
