@@ -1,6 +1,6 @@
 """Rounds of up and down leave nothing on the machine, in both modes. Whole clusters are looked at in test_end.py.
 
-What a round leaves, three rounds show as well as ten; ROUNDS=10 takes a minute longer.
+What a round leaves, three rounds show as well as ten; ten take half a minute longer.
 """
 
 from __future__ import annotations
@@ -46,11 +46,12 @@ def in_the_foreground(sandbox: Sandbox) -> set[str]:
 
 
 def in_the_background(sandbox: Sandbox) -> set[str]:
-    assert sandbox.run("up", "-d").returncode == 0
-    assert serves(sandbox)
-    memory = leftovers.memory_of(process.pid for process in sandbox.processes())
-    assert sandbox.run("down").returncode == 0
-    return memory
+    try:
+        assert sandbox.run("up", "-d").returncode == 0
+        assert serves(sandbox)
+        return leftovers.memory_of(process.pid for process in sandbox.processes())
+    finally:
+        assert sandbox.run("down").returncode == 0
 
 
 def serves(sandbox: Sandbox) -> bool:
