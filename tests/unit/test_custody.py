@@ -172,13 +172,12 @@ def test_a_message_on_its_way_from_its_queue_to_a_worker_is_not_lost() -> None:
     assert history.look({"a": WAITS}) == NOTHING
 
 
-def test_what_waits_behind_busy_workers_is_left_alone_and_known_to_wait() -> None:
+def test_what_waits_behind_busy_workers_is_left_alone() -> None:
     history = History()
 
     verdicts = [history.look({"a": WAITS}, waiting=("m1",)) for _ in range(500)]
 
     assert verdicts == [NOTHING] * 500
-    assert history.custody.is_placed("a")
 
 
 def test_what_a_paused_worker_may_have_is_not_sent_again() -> None:
@@ -225,7 +224,7 @@ def test_nothing_is_judged_while_redis_is_away() -> None:
     history.look({"a": WAITS})
 
     assert history.look({"a": WAITS}, waiting=None) == NOTHING
-    assert not history.custody.is_placed("a")
+    assert history.custody.blind
     assert history.look({"a": WAITS}) == NOTHING
     assert history.look({"a": WAITS}).missing == ["a"]
 
@@ -279,6 +278,15 @@ def test_a_paused_worker_listens_still() -> None:
     assert {tuple(history.look({"a": WAITS}, waiting=("m1",), answers={}).unheard) for _ in range(20)} == {()}
 
 
+def test_a_worker_that_finishes_its_tasks_listens_until_its_successor_does() -> None:
+    history = History(listener_timeout=9)
+    leaving = {"w": WORKER._replace(leaves=True)}
+
+    verdicts = [history.look({"a": WAITS}, leaving, ("m1",), answers={"w": Answer((), ())}).unheard for _ in range(20)]
+
+    assert verdicts == [[]] * 20
+
+
 def test_a_listener_that_was_there_for_a_moment_begins_the_time_anew() -> None:
     history = History(listener_timeout=20)
     for _ in range(5):
@@ -292,7 +300,6 @@ def test_tasks_wait_for_a_listener_without_an_end_if_that_is_wanted() -> None:
     history = History(listener_timeout=0)
 
     assert {tuple(history.look({"a": WAITS}, {}, ("m1",)).unheard) for _ in range(100)} == {()}
-    assert history.custody.is_placed("a")
 
 
 def test_workers_are_asked_for_listeners_now_and_then_while_tasks_wait() -> None:

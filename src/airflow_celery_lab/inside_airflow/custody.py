@@ -39,6 +39,7 @@ class Worker(NamedTuple):
     incarnation: int | None  #: the pid of its launcher, which its successor of the same name does not have; None: unknown
     started: float  #: seconds since the epoch
     queues: frozenset[str]  #: of its line in the Procfile
+    leaves: bool = False  #: it finishes its tasks, and takes no others
 
 
 class Task(NamedTuple):
@@ -110,7 +111,8 @@ class Custody(Generic[Key]):
         self._confirmed: dict[str, float] = {}
         self._unheard: dict[Key, float] = {}
         self._reports: dict[Key, tuple[float, float]] = {}
-        self._placed: frozenset[Key] = frozenset()
+        #: The latest look could not see what waits: nothing is known of it.
+        self.blind = False
         self._ours: set[str] = set()
         self._heard: set[tuple[str, int | None]] = set()
         self._others: set[str] = set()
@@ -132,17 +134,13 @@ class Custody(Generic[Key]):
         """Take in one look."""
         if self._looked is not None:
             self._watched += min(sight.now - self._looked, GAP)
-        self._looked = sight.now
+        self._looked, self.blind = sight.now, sight.waiting is None
         self._forget(sight)
         self._note_reports(sight)
         self._note_absence(sight)
         lost, missing, unheard, silence = self._lost(sight), self._missing(sight), self._without_listener(sight), self._silence(sight)
         next_look = PATIENT if sight.answers is not None and self._reticent(sight) else SOON if self._nowhere else INTERVAL
         return Verdict(lost, missing, unheard, silence, next_look)
-
-    def is_placed(self, key: Key) -> bool:
-        """Return whether the latest look found a task in its queue, or with a worker that lives."""
-        return key in self._placed
 
     def _forget(self, sight: Sight[Key]) -> None:
         for memory in (self._workers, self._unheard, self._reports):
@@ -184,12 +182,11 @@ class Custody(Generic[Key]):
 
     def _missing(self, sight: Sight[Key]) -> list[Key]:
         if sight.waiting is None:
-            self._nowhere, self._placed = {}, frozenset()
+            self._nowhere = {}
             return []
         answers = sight.answers or {}
         held = {message for answer in answers.values() for message in answer.held}
         nowhere = {key: task for key, task in _unplaced(sight).items() if task.message not in held and not self._may_be_held(task, sight)}
-        self._placed = frozenset(key for key, task in sight.tasks.items() if task.state == QUEUED and key not in nowhere)
         # The message is a part of it: one that was sent again is another one.
         suspects = {(key, task.message) for key, task in nowhere.items()}
         self._nowhere = {suspect: self._nowhere.get(suspect, self._watched) for suspect in suspects}
@@ -213,7 +210,8 @@ class Custody(Generic[Key]):
         if sight.answers is not None:
             heard = {queue for answer in sight.answers.values() for queue in answer.queues or ()}
             # One that is paused, finishes its tasks or reconnects will take what waits, or its successor will.
-            heard |= {queue for name, worker in sight.workers.items() if name not in sight.answers for queue in worker.queues}
+            silent = [worker for name, worker in sight.workers.items() if worker.leaves or name not in sight.answers]
+            heard |= {queue for worker in silent for queue in worker.queues}
             self._confirmed.update(dict.fromkeys(heard, self._watched))
         late = []
         for key, task in sight.tasks.items():

@@ -104,14 +104,14 @@ class LabCeleryExecutor(CeleryExecutor):
             self.log.warning("Cannot look after the tasks that were sent, Postgres does not answer: %s", error)
 
     def revoke_task(self, *, ti: TaskInstance) -> None:
-        """Take back what was queued for too long, unless it is known to wait its turn.
+        """Take back what was queued for too long, if it is not known where it is; what is known to be lost is sent again anyway.
 
         Raises:
             NotImplementedError: so Airflow's scheduler leaves it alone.
 
         """
         key = ti.key
-        if key in self.queued_tasks or self._custody.is_placed(key):
+        if key in self.queued_tasks or (key in self.workloads and not self._custody.blind):
             raise NotImplementedError
         self._take_back(key)
 
@@ -168,7 +168,9 @@ class LabCeleryExecutor(CeleryExecutor):
 
     def _workers(self) -> dict[str, Worker]:
         workers = {
-            name: Worker(record.pid, record.started, frozenset(record.queues)) for name, record in self._records.items() if record.queues
+            name: Worker(record.pid, record.started, frozenset(record.queues), record.state == "stopping")
+            for name, record in self._records.items()
+            if record.queues
         }
         nameless = [name for name, lives in registry.known(self._settings.state).items() if lives and name not in self._records]
         return {**workers, **dict.fromkeys(nameless, Worker(None, 0.0, frozenset()))}
