@@ -74,9 +74,6 @@ def background(checkout: Path) -> Iterator[ThrowawayLab]:
         "LAB_VENV": str(checkout / ".venv"),
         "LAB_STOP_TIMEOUT": "30",
         "LAB_LISTENER_TIMEOUT": "10",
-        # Whatever waits its turn for longer than this must be left alone.
-        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "3",
-        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "1",
     }
     with throwaway_lab(checkout / "dags", variables, checkout) as lab:
         lab.command("setup")
@@ -323,15 +320,6 @@ def test_a_queue_that_its_last_listener_left_has_none_whatever_the_procfile_says
 
     assert run.state == "failed"
     assert any("No worker has listened to the queue 'high_cpu'" in reason for reason in run.reasons.values())
-
-
-def test_tasks_that_wait_behind_busy_workers_are_left_alone(background: ThrowawayLab) -> None:
-    cluster = background.cluster
-
-    run = cluster.run("fan_out", {"tasks": 16, "seconds": 3})
-
-    assert {task.try_number for task in run.tasks} == {1}
-    assert not [event for event in events(cluster, "stuck in queued reschedule") if event["run_id"] == run.run_id]
 
 
 @pytest.mark.parametrize("fault", [fault.name for fault in experiments.FAULTS if not fault.takes_minutes])

@@ -224,7 +224,6 @@ def test_nothing_is_judged_while_redis_is_away() -> None:
     history.look({"a": WAITS})
 
     assert history.look({"a": WAITS}, waiting=None) == NOTHING
-    assert history.custody.blind
     assert history.look({"a": WAITS}) == NOTHING
     assert history.look({"a": WAITS}).missing == ["a"]
 

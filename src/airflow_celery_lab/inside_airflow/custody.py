@@ -111,8 +111,6 @@ class Custody(Generic[Key]):
         self._confirmed: dict[str, float] = {}
         self._unheard: dict[Key, float] = {}
         self._reports: dict[Key, tuple[float, float]] = {}
-        #: The latest look could not see what waits: nothing is known of it.
-        self.blind = False
         self._ours: set[str] = set()
         self._heard: set[tuple[str, int | None]] = set()
         self._others: set[str] = set()
@@ -134,7 +132,7 @@ class Custody(Generic[Key]):
         """Take in one look."""
         if self._looked is not None:
             self._watched += min(sight.now - self._looked, GAP)
-        self._looked, self.blind = sight.now, sight.waiting is None
+        self._looked = sight.now
         self._forget(sight)
         self._note_reports(sight)
         self._note_absence(sight)

@@ -104,16 +104,8 @@ class LabCeleryExecutor(CeleryExecutor):
             self.log.warning("Cannot look after the tasks that were sent, Postgres does not answer: %s", error)
 
     def revoke_task(self, *, ti: TaskInstance) -> None:
-        """Take back what was queued for too long, if it is not known where it is; what is known to be lost is sent again anyway.
-
-        Raises:
-            NotImplementedError: so Airflow's scheduler leaves it alone.
-
-        """
-        key = ti.key
-        if key in self.queued_tasks or (key in self.workloads and not self._custody.blind):
-            raise NotImplementedError
-        self._take_back(key)
+        """Take back what was queued for too long, with its message."""
+        self._take_back(ti.key)
 
     @property
     def _job(self) -> int:
