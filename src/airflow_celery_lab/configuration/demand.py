@@ -86,7 +86,7 @@ def wanted(settings: Settings, environ: Mapping[str, str], given: Sizes) -> Dema
     """Return what the processes ask for that the lab was last told to run, else those of its Procfile."""
     with suppress(OSError, ValueError, TypeError):
         return Demand(**json.loads(settings.state.demand.read_text(encoding="utf-8")))
-    with suppress(LabError):  # Whoever runs the Procfile says what is wrong with it.
+    with suppress(LabError):  # What is wrong with the Procfile is said by what runs it.
         return of((line.service for line in procfile.of(settings, environ)), given)
     return Demand()
 

@@ -20,7 +20,7 @@ QUEUED, RUNNING, OVER = "queued", "running", "over"
 INTERVAL, SOON, PATIENT = 3.0, 1.0, 5.0
 #: Seconds within which a worker that was started may be busy with that; until it has answered once it has taken nothing.
 YOUNG = 60.0
-#: Seconds between two looks that count as watched; whoever looks every second or three was elsewhere in the rest.
+#: Seconds between two looks that count as watched; the scheduler looks more often, and stood still in the rest.
 GAP = 10.0
 #: Seconds between the two looks that must both find a message nowhere: it may be on its way from its queue to a worker.
 TWICE = 1.0
