@@ -16,7 +16,7 @@ from airflow_celery_lab.configuration.credentials import Credentials
 from airflow_celery_lab.configuration.demand import Demand, Sizes
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
-from airflow_celery_lab.inside_airflow.celery_config import without_pool
+from airflow_celery_lab.inside_airflow.result_backend import without_pool
 from airflow_celery_lab.servers import postgres
 from airflow_celery_lab.supervision import honcho
 
