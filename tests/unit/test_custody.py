@@ -195,6 +195,29 @@ def test_a_worker_that_is_starting_has_taken_nothing() -> None:
     assert history.look({"a": WAITS}, workers, answers={"v": Answer()}).missing == ["a"]
 
 
+def test_an_answer_is_expected_of_who_has_answered_before_or_is_not_young_any_more() -> None:
+    history = History()
+    workers = {
+        "old": Worker(10, 1000.0, frozenset({"default"})),
+        "starting": Worker(20, 2990.0, frozenset({"default"})),
+        "started": Worker(30, 2980.0, frozenset({"default"})),
+    }
+    history.look({"a": WAITS}, workers, answers={"old": Answer(), "started": Answer()})
+    history.look({"a": WAITS}, workers)
+
+    assert [questions.expected for questions in history.asked] == [{"old"}, {"old", "started"}]
+    assert [questions.newcomers for questions in history.asked] == [{"starting", "started"}, {"starting"}]
+
+
+def test_an_answer_of_another_machines_worker_is_expected_until_it_is_gone() -> None:
+    history = History()
+    history.look({"a": WAITS}, {}, answers={"theirs": Answer()})
+    for _ in range(int(AWAY / 3) + 2):
+        history.look({"a": WAITS}, {}, answers={})
+
+    assert [questions.expected for questions in (history.asked[1], history.asked[-1])] == [{"theirs"}, set()]
+
+
 def test_a_young_worker_that_has_answered_once_may_have_it() -> None:
     history = History()
     workers = {"w": Worker(20, 2990.0, frozenset({"default"})), "v": Worker(11, 1000.0, frozenset({"default"}))}

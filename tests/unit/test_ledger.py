@@ -29,6 +29,21 @@ def test_a_second_start_is_counted_as_a_repeat_and_not_as_a_loss() -> None:
     assert (balance.repeated, balance.lost) == (1, {})
 
 
+def test_what_a_fault_cut_off_is_what_had_started_and_starts_once_more() -> None:
+    entries = [
+        Entry(0, 1, "start", "w", 1.0),  # is cut off
+        Entry(1, 1, "start", "w", 1.0),  # has ended, but nobody knows yet
+        Entry(1, 1, "finish", "w", 2.0),
+        Entry(2, 1, "start", "w", 1.0),  # goes on
+        Entry(3, 1, "start", "w", 6.0),  # begins later
+        Entry(0, 2, "start", "w", 7.0),
+        Entry(1, 2, "start", "w", 7.5),
+    ]
+
+    assert ledger.again(entries, 5.0) == [2.0, 2.5]
+    assert ledger.again(entries, 5.0, [3]) == [1.0]
+
+
 @pytest.mark.parametrize(
     ("events", "state", "successes", "reason"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
 from contextlib import suppress
 
 import psutil
@@ -28,8 +29,8 @@ def kill(record: Record, supervisor: Supervisor) -> int:
         for pid in new:
             with suppress(psutil.NoSuchProcess):
                 victims[pid] = psutil.Process(pid)
-        _send(new, signal.SIGSTOP)
-    _send(list(victims), signal.SIGKILL)
+        send(new, signal.SIGSTOP)
+    send(list(victims), signal.SIGKILL)
 
     def left() -> str | None:
         alive = [process.pid for process in victims.values() if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
@@ -61,13 +62,23 @@ def pause(record: Record) -> int:
         NotReadyError: it has not become its program yet.
 
     """
-    return _send(_program(record), signal.SIGSTOP)
+    return send(_program(record), signal.SIGSTOP)
 
 
 def resume(record: Record) -> int:
     """Let a paused program go on; return how many processes that were. Its launcher too may have been stopped by hand."""
-    _send(list(trees.pids(record)), signal.SIGCONT)
-    return _send(_program(record), signal.SIGCONT)
+    send(list(trees.pids(record)), signal.SIGCONT)
+    return send(_program(record), signal.SIGCONT)
+
+
+def send(pids: Iterable[int], number: signal.Signals) -> int:
+    """Send a signal to those of the processes that are still there; return how many."""
+    sent = 0
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+            sent += 1
+    return sent
 
 
 def _program(record: Record) -> list[int]:
@@ -76,12 +87,3 @@ def _program(record: Record) -> list[int]:
         raise NotReadyError(f"{record.name} is still waiting ({record.reason}); pause it when it runs.", process=record.name)
     root = psutil.Process(record.main_pid)
     return [root.pid, *(child.pid for child in root.children(recursive=True) if child.pid in tree)]
-
-
-def _send(pids: list[int], number: signal.Signals) -> int:
-    sent = 0
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
-            sent += 1
-    return sent

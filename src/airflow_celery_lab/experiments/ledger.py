@@ -45,18 +45,14 @@ def read(path: Path) -> list[Entry]:
 def again(entries: Sequence[Entry], moment: float, concerned: Collection[int] | None = None) -> list[float]:
     """Return the seconds from `moment` (since the epoch) until each task that was cut off then started again.
 
-    Those are `concerned`, or the tasks that had started before and started anew without a finish in between.
+    Those are `concerned`, or all that had started before and start once more: also one that had written its finish, but had
+    not told Airflow yet.
     """
+    started = {entry.task for entry in entries if entry.event == "start" and entry.time <= moment}
     seconds: dict[int, float] = {}
-    running: dict[int, float] = {}
     for entry in sorted(entries, key=lambda entry: entry.time):
-        cut_off = entry.task in concerned if concerned is not None else entry.task in running and running[entry.task] < moment
-        if entry.event == "start" and entry.time > moment and cut_off:
+        if entry.event == "start" and entry.time > moment and entry.task in (started if concerned is None else concerned):
             seconds.setdefault(entry.task, entry.time - moment)
-        if entry.event == "start":
-            running[entry.task] = entry.time
-        else:
-            running.pop(entry.task, None)
     return list(seconds.values())
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
-from airflow_celery_lab.cluster import runs, trees
+from airflow_celery_lab.cluster import faults, runs, trees
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.configuration import names, procfile
 from airflow_celery_lab.configuration.environment import wiring
@@ -42,12 +42,19 @@ VICTIM = "worker-default-2"
 RECOVERY, RUN = 120.0, 420.0
 
 
+class Cut(NamedTuple):
+    """What a fault has cut off."""
+
+    moment: float  #: seconds since the epoch
+    tasks: Collection[int] | None = None  #: that must run anew, where the ledger cannot say
+
+
 @dataclass(frozen=True)
 class Fault:
     """One way to break the lab."""
 
     name: str
-    inject: Callable[[Cluster], Collection[int] | None]  #: returns the tasks that must run anew, where the ledger cannot say
+    inject: Callable[[Cluster], Cut | None]  #: returns nothing where it broke something at once
     load: Mapping[str, Any]
     takes_minutes: bool = False
 
@@ -87,7 +94,7 @@ def _kill(name: str) -> Callable[[Cluster], None]:
     return inject
 
 
-def _kill_busy_worker(cluster: Cluster) -> None:
+def _kill_busy_worker(cluster: Cluster) -> Cut:
     path = cluster.lab.state.ledger(_latest(cluster))
 
     def idle() -> str | None:
@@ -95,7 +102,9 @@ def _kill_busy_worker(cluster: Cluster) -> None:
         return None if running - {entry.task for entry in ledger.read(path) if entry.event == "finish"} else f"{VICTIM} runs nothing"
 
     wait_until(idle, 30, f"a task on {VICTIM}", interval=0.01)
+    moment = time.time()
     cluster.kill(VICTIM)
+    return Cut(moment)
 
 
 def _restart(name: str) -> Callable[[Cluster], None]:
@@ -126,13 +135,13 @@ def _power_loss(cluster: Cluster) -> None:
     processes = cluster.supervisor.processes
     everything = _everything(cluster)
     for number in (signal.SIGSTOP, signal.SIGKILL):
-        _signal(everything, number)
+        faults.send(everything, number)
     wait_until(lambda: "processes are left" if cluster.records else None, 15, "the end of all processes")
     cluster.supervisor.start(processes, os.environ)
 
 
-def _kill_early_worker(cluster: Cluster) -> Collection[int]:
-    """Kill a worker at a moment when it has taken messages whose tasks have not begun; return those tasks."""
+def _kill_early_worker(cluster: Cluster) -> Cut:
+    """Kill a worker at a moment when it has taken messages whose tasks have not begun."""
     path = cluster.lab.state.ledger(_latest(cluster))
     node = names.node_name(VICTIM)
     inspect = cluster.broker.celery.control.inspect([node], timeout=5, limit=1)
@@ -145,20 +154,21 @@ def _kill_early_worker(cluster: Cluster) -> Collection[int]:
         return {int(match[1]) for match in found if match} - begun()
 
     wait_until(lambda: None if taken() else f"{VICTIM} has begun all that it has taken", 30, "a task that is taken", interval=0.01)
-    tasks = taken()
+    tasks, moment = taken(), time.time()
     cluster.kill(VICTIM)
-    return tasks - begun()
+    return Cut(moment, tasks - begun())
 
 
-def _lose_messages(cluster: Cluster) -> Collection[int]:
+def _lose_messages(cluster: Cluster) -> Cut:
     """Kill Redis with two seconds of its work not on disk, as a machine that crashes does."""
     run_id = _latest(cluster)
     cluster.broker.redis.config_set("appendonly", "no")
     time.sleep(2)  # The fault itself.
+    moment = time.time()
     cluster.kill("redis")
     begun = {entry.task for entry in ledger.read(cluster.lab.state.ledger(run_id))}
     queued = {task.map_index for task in cluster.look(DAG, run_id).tasks if task.task_id == "entry" and task.state == "queued"}
-    return queued - begun
+    return Cut(moment, queued - begun)
 
 
 def _hang_worker(cluster: Cluster) -> None:
@@ -172,9 +182,9 @@ def _hang_worker(cluster: Cluster) -> None:
 
 def _stand_still(cluster: Cluster) -> None:
     everything = _everything(cluster)
-    _signal(everything, signal.SIGSTOP)
+    faults.send(everything, signal.SIGSTOP)
     time.sleep(STANDSTILL)  # The fault itself.
-    _signal(everything, signal.SIGCONT)
+    faults.send(everything, signal.SIGCONT)
 
 
 def sleep(cluster: Cluster) -> None:
@@ -204,12 +214,6 @@ def _latest(cluster: Cluster) -> str:
 
 def _everything(cluster: Cluster) -> list[int]:
     return [cluster.supervisor.pid, *(pid for record in cluster.records.values() for pid in trees.pids(record))]
-
-
-def _signal(pids: Sequence[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
 
 
 WITH_LONG: Mapping[str, Any] = {**SHORT, **LONG}
@@ -298,8 +302,8 @@ def summary(done: Sequence[Trial]) -> list[Row]:
 def _trial(cluster: Cluster, fault: Fault) -> Trial:
     run_id = cluster.trigger(DAG, fault.load)
     wait_until(lambda: _early(cluster, run_id), RUN, f"the load of {fault.name}", interval=0.2)
-    moment = time.time()
-    concerned = fault.inject(cluster)
+    now = time.time()
+    cut = fault.inject(cluster) or Cut(now)
     began = time.monotonic()
     expected = procfile.services_of(cluster.supervisor.processes)
     recovered: float | None = None
@@ -309,7 +313,7 @@ def _trial(cluster: Cluster, fault: Fault) -> Trial:
     with suppress(NotReadyError):
         wait_until(lambda: _unfinished(cluster, run_id), RUN, f"the run of {fault.name}", interval=1.0)
     entries = ledger.read(cluster.lab.state.ledger(run_id))
-    again = ledger.again(entries, moment, concerned)
+    again = ledger.again(entries, cut.moment, cut.tasks)
     return Trial(fault.name, recovered, cluster.api.run_state(DAG, run_id), _balance(cluster, run_id, fault.load, entries), again)
 
 

@@ -15,8 +15,8 @@ Key = TypeVar("Key", bound=Hashable)
 
 #: What Airflow says of a task: its message was sent; a worker has begun; Airflow waits for it no longer.
 QUEUED, RUNNING, OVER = "queued", "running", "over"
-#: Seconds between two looks, between those that concern something suspicious, and after a worker did not answer, which
-#: costs the scheduler a second.
+#: Seconds between two looks, between those that concern something suspicious, and after a worker did not answer that
+#: should have, which costs the scheduler a second.
 INTERVAL, SOON, PATIENT = 3.0, 1.0, 5.0
 #: Seconds within which a worker that was started may be busy with that; until it has answered once it has taken nothing.
 YOUNG = 60.0
@@ -81,6 +81,8 @@ class Questions:
     messages: list[str]  #: who has these
     listeners: bool  #: who listens to which queues
     ping: bool  #: who is there at all
+    expected: frozenset[str] = frozenset()  #: workers that live, and should answer
+    newcomers: frozenset[str] = frozenset()  #: workers that may not be able to yet
 
     def __bool__(self) -> bool:
         """Return whether there is anything to ask."""
@@ -126,6 +128,9 @@ class Custody(Generic[Key]):
             [task.message for task in _unplaced(sight).values()],
             listeners=bool(self._listener_timeout and queues - fresh),
             ping=any(task.state == RUNNING and not task.here for task in sight.tasks.values()),
+            expected=frozenset(name for name in sight.workers if self._should_answer(name, sight))
+            | {name for name in self._others if not self._gone(name)},
+            newcomers=frozenset(name for name in sight.workers if not self._should_answer(name, sight)),
         )
 
     def observe(self, sight: Sight[Key]) -> Verdict[Key]:
@@ -196,11 +201,11 @@ class Custody(Generic[Key]):
 
     def _reticent(self, sight: Sight[Key]) -> list[Worker]:
         """Return this lab's workers that should have answered, and have not."""
-        return [
-            worker
-            for name, worker in sight.workers.items()
-            if name not in (sight.answers or ()) and ((name, worker.incarnation) in self._heard or sight.wall - worker.started > YOUNG)
-        ]
+        return [worker for name, worker in sight.workers.items() if name not in (sight.answers or ()) and self._should_answer(name, sight)]
+
+    def _should_answer(self, name: str, sight: Sight[Key]) -> bool:
+        worker = sight.workers[name]
+        return (name, worker.incarnation) in self._heard or sight.wall - worker.started > YOUNG
 
     def _without_listener(self, sight: Sight[Key]) -> list[Key]:
         if not self._listener_timeout or sight.waiting is None:

@@ -134,7 +134,7 @@ class LabCeleryExecutor(CeleryExecutor):
             with self._messages.deadline():
                 sight = replace(sight, waiting=self._messages.waiting({task.queue for task in tasks.values()}))
                 if questions := self._custody.questions(sight):
-                    sight = replace(sight, answers=self._messages.ask(questions, list(sight.workers)))
+                    sight = replace(sight, answers=self._messages.ask(questions))
         except OUTAGE as error:
             self.log.warning("Cannot see what waits in the queues, Redis does not answer: %s", error)
             sight = replace(sight, waiting=None, answers=None)

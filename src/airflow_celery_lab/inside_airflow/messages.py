@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -16,12 +16,16 @@ from redis.exceptions import RedisError
 from airflow_celery_lab.configuration import names
 from airflow_celery_lab.inside_airflow.custody import Answer, Questions
 
-#: Seconds that workers have to answer; one that is alive needs milliseconds.
-ANSWER = 1.0
+#: Seconds that workers have to answer, and those that may still be starting; one that is alive needs milliseconds.
+ANSWER, SHORTLY = 1.0, 0.2
 #: Seconds for one look; a Redis that hangs must not hang the scheduler.
 DEADLINE = 3
 #: What a Redis that is away or hangs makes of a question.
 OUTAGE = (OperationalError, RedisError, AirflowTaskTimeout)
+
+
+class _AllHaveAnsweredError(Exception):
+    """Ends the wait for answers, of which Celery knows no number."""
 
 
 class Messages:
@@ -66,18 +70,35 @@ class Messages:
             if self._redis.lrem(name, 1, text):
                 self._redis.rpush(name, text)
 
-    def ask(self, questions: Questions, workers: Collection[str]) -> dict[str, Answer]:
-        """Return what each worker answers within ANSWER seconds; sooner when as many as `workers` have answered."""
-        # A limit of none would mean to wait for all the time that there is.
-        inspect = self._app.control.inspect(timeout=ANSWER, limit=len(workers) or None, connection=self._to("workers"))
-        held: dict[str, Any] = inspect.query_task(questions.messages) or {} if questions.messages or questions.ping else {}
-        queues: dict[str, Any] = inspect.active_queues() or {} if questions.listeners else {}
+    def ask(self, questions: Questions) -> dict[str, Answer]:
+        """Return what each worker answers. Whoever is expected has ANSWER seconds, newcomers have SHORTLY."""
+        held = self._answers(questions, "query_task", ids=questions.messages) if questions.messages or questions.ping else {}
+        queues = self._answers(questions, "active_queues") if questions.listeners else {}
         return {
-            names.worker_name(node): Answer(
-                tuple(held.get(node) or ()), tuple(queue["name"] for queue in queues[node]) if node in queues else None
-            )
-            for node in {**held, **queues}
+            name: Answer(tuple(held.get(name) or ()), tuple(queue["name"] for queue in queues[name]) if name in queues else None)
+            for name in {**held, **queues}
         }
+
+    def _answers(self, questions: Questions, command: str, **arguments: Any) -> dict[str, Any]:
+        """Return the answers to one of Celery's commands for inspection, by worker."""
+        answers: dict[str, Any] = {}
+
+        def wait(awaited: frozenset[str], seconds: float, destination: list[str] | None = None) -> None:
+            def note(reply: Mapping[str, Any]) -> None:
+                answers.update({names.worker_name(node): answer for node, answer in reply.items()})
+                if awaited and awaited <= answers.keys():
+                    raise _AllHaveAnsweredError
+
+            connection = self._to("workers")
+            with suppress(_AllHaveAnsweredError):
+                self._app.control.broadcast(
+                    command, destination, connection, reply=True, timeout=seconds, callback=note, arguments=arguments
+                )
+
+        wait(questions.expected, ANSWER if questions.expected else SHORTLY)
+        if newcomers := questions.newcomers - answers.keys():
+            wait(newcomers, SHORTLY, [names.node_name(name) for name in newcomers])
+        return answers
 
     def revoke(self, message: str) -> None:
         """Let no worker begin a task that has its message after all."""
