@@ -83,9 +83,11 @@ class Stranger:
         return done.stdout + done.stderr
 
     def processes(self) -> list[psutil.Process]:
-        """Return the living processes of this user's environment."""
-        running = psutil.process_iter(["cmdline"])
-        return [process for process in running if any(str(self.folder) in word for word in process.info["cmdline"] or ())]
+        """Return the living processes of this user's environment: Celery gives a worker another title, but not another folder."""
+        running = psutil.process_iter(["cmdline", "cwd"])
+        return [
+            process for process in running if str(self.folder) in " ".join([*(process.info["cmdline"] or ()), process.info["cwd"] or ""])
+        ]
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from .sandbox import Running, Sandbox, until, until_gone
@@ -154,6 +155,21 @@ def test_no_descendant_outlives_a_killed_launcher(sandbox: Sandbox, arguments: l
     launcher.kill()
 
     until_gone(family.values())
+
+
+def test_a_program_does_not_outlive_its_guard_and_its_reaper_when_both_are_killed_at_once(sandbox: Sandbox) -> None:
+    """As by `pkill -9 -f airflow`, which does not find a worker: Celery gives it another title."""
+    launcher, family = start_family(sandbox)
+    program = psutil.Process(family["program"])
+    reaper = program.parent()
+    assert reaper is not None
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in (launcher.pid, reaper.pid):
+            os.kill(pid, number)
+
+    until_gone([program.pid])
+    for kind in family.keys() - {"program"}:  # Whose end is the program's own affair then.
+        os.kill(family[kind], signal.SIGKILL)
 
 
 def test_a_program_whose_launcher_was_killed_may_end_properly(sandbox: Sandbox) -> None:

@@ -91,9 +91,7 @@ class Messages:
 
             connection = self._to("workers")
             with suppress(_AllHaveAnsweredError):
-                self._app.control.broadcast(
-                    command, destination, connection, reply=True, timeout=seconds, callback=note, arguments=arguments
-                )
+                self._app.control.broadcast(command, arguments, destination, connection, reply=True, timeout=seconds, callback=note)
 
         wait(questions.expected, ANSWER if questions.expected else SHORTLY)
         if newcomers := questions.newcomers - answers.keys():

@@ -20,7 +20,7 @@ from airflow_celery_lab.configuration import names, services
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.services import Service
 from airflow_celery_lab.errors import LabError
-from airflow_celery_lab.launcher import guard, markers, process_table, registry, temporary
+from airflow_celery_lab.launcher import guard, markers, process_table, registry, temporary, tree
 from airflow_celery_lab.launcher.registry import Record, Registration
 
 #: honcho kills 5 s after the first process has ended (`honcho.manager.KILL_WAIT`); all must be over by
@@ -147,6 +147,7 @@ def _become(
     from airflow_celery_lab.launcher import program
 
     told = ""
+    reaper = os.getppid()
 
     def on_wait(reason: str) -> None:
         nonlocal told
@@ -162,6 +163,7 @@ def _become(
         if folder:
             variables[temporary.VARIABLE] = str(folder)
         arguments = program.prepare(service, command, name, lab, variables, on_wait)
+        tree.die_with(reaper)  # Again: Postgres may have become another user.
         os.execvpe(arguments[0], arguments, variables)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr, flush=True)

@@ -103,11 +103,13 @@ def _fork(program: Program, reporting: int, close: Iterable[int]) -> int:
     """Start the program, which reports on the pipe `reporting`, and return its pid."""
     # A stop signal that comes before the child has let go of the guard's handlers would be lost in them.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    own = os.getpid()
     pid = os.fork()
     if pid:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return pid
     try:
+        tree.die_with(own)
         os.setsid()
         signal.set_wakeup_fd(-1)
         for inherited in close:

@@ -11,14 +11,25 @@ from contextlib import suppress
 
 from airflow_celery_lab.launcher import process_table
 
-#: `prctl(2)`: orphans below this process become its children instead of init's.
-PR_SET_CHILD_SUBREAPER = 36
+#: `prctl(2)`: orphans below this process become its children instead of init's; this process gets a signal when its parent ends.
+PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG = 36, 1
 
 
 def become_subreaper() -> None:
     """On Linux, adopt all orphans below this process; elsewhere the session has to do."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def die_with(parent: int) -> None:
+    """On Linux, let this process be killed when its parent `parent` is, with which both who answer for it may be gone.
+
+    An exec keeps this, a change of user ends it.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(128 + signal.SIGKILL)
 
 
 def kill(root: int, session: int, spare: int = 0) -> None:
