@@ -12,10 +12,12 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import psutil
+import psycopg2
 import pytest
 
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.runs import Task
+from airflow_celery_lab.configuration.environment import wiring
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.experiments import trials as experiments
 from airflow_celery_lab.testing import ThrowawayLab, leftovers, throwaway_lab
@@ -37,7 +39,7 @@ def checkout() -> Iterator[Path]:
     folder = Path(mkdtemp(prefix="lab checkout "))
     folder.chmod(0o755)
     copy_checkout(folder)
-    for name in ("nobody_listens.py", "own_trigger.py"):
+    for name in ("late.py", "nobody_listens.py", "own_trigger.py"):
         shutil.copy(CHECKOUT / "tests/e2e/dags" / name, folder / "dags")
     shutil.copytree(CHECKOUT / "tests/e2e/dags/helpers", folder / "dags/helpers")
     (folder / ".env").write_text(SHOP.format(host="shop.test"))
@@ -311,15 +313,26 @@ def test_a_task_whose_reports_are_old_because_the_machine_slept_goes_on(backgrou
 
 def test_a_queue_that_its_last_listener_left_has_none_whatever_the_procfile_says(background: ThrowawayLab) -> None:
     control = background.cluster.broker.celery.control
-    control.cancel_consumer("high_cpu", destination=["celery@worker-high-cpu"])
+    control.cancel_consumer("default", destination=["celery@worker-default"])
     try:
-        run = background.cluster.run("queue_routing")
+        run = background.cluster.run("late")
+        wait_until(lambda: None if callbacks(background.cluster)[0][0] == "failed" else "waiting", 30, "the end of the callback")
     finally:
         # `add-queue` would last until Redis is away for a moment: Celery then connects to what it had at first, less what was cancelled.
-        background.command("restart", "worker-high-cpu")
+        background.command("restart", "worker-default")
 
     assert run.state == "failed"
-    assert any("No worker has listened to the queue 'high_cpu'" in reason for reason in run.reasons.values())
+    reason = "No worker has listened to the queue 'default'"
+    assert reason in run.reasons["nothing"]
+    assert [output.startswith(reason) for _, output in callbacks(background.cluster)] == [True]
+
+
+def callbacks(cluster: Cluster) -> list[tuple[str, str]]:
+    """Return the state of each callback of a run that was late, and how it ended."""
+    url = wiring(cluster.lab)["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("+psycopg2", "")
+    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT state, output FROM callback")
+        return list(cursor.fetchall())
 
 
 @pytest.mark.parametrize("fault", [fault.name for fault in experiments.FAULTS if not fault.takes_minutes])
