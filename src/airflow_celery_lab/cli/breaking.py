@@ -7,12 +7,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from airflow_celery_lab.cli import tables
 from airflow_celery_lab.cli.app import Json, Name, app, print_json, say
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.command import typed
 from airflow_celery_lab.errors import FAILED, ModeError
-from airflow_celery_lab.experiments import trials
 
 
 @app.command()
@@ -48,6 +46,10 @@ def experiment(
     as_json: Json = False,
 ) -> NoReturn:
     """Break the background cluster under load, and show what each fault cost. Exits with 1 if a task was lost."""
+    # What only this command needs, and what draws: `--help` need not wait for it.
+    from airflow_celery_lab.cli import tables
+    from airflow_celery_lab.experiments import trials
+
     selected = trials.chosen(names or [], quick=quick)
     with Cluster.open() as cluster:
         cluster.require_background()

@@ -9,9 +9,7 @@ from contextlib import suppress
 from typing import Annotated, NoReturn
 
 import typer
-from rich.live import Live
 
-from airflow_celery_lab.cli import tables
 from airflow_celery_lab.cli.app import Json, app, print_json
 from airflow_celery_lab.cluster import doctor
 from airflow_celery_lab.cluster.handle import Cluster
@@ -26,6 +24,8 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again and again, until Ctrl-C.")] = False,
 ) -> NoReturn:
     """Show each process, worker and queue, and what is wrong. Exits with 0 when all is ready."""
+    from airflow_celery_lab.cli import tables  # Here and below: what draws takes a while to import, and `--help` does not draw.
+
     with Cluster.open() as cluster:
         now = cluster.status()
         if watch:
@@ -68,6 +68,8 @@ def password() -> None:
 @app.command(name="doctor")
 def doctor_command(as_json: Json = False) -> NoReturn:
     """Say what is wrong with this machine or configuration, and what to do."""
+    from airflow_celery_lab.cli import tables
+
     findings = doctor.examine(os.environ)
     if as_json:
         print_json([vars(finding) for finding in findings])
@@ -80,6 +82,10 @@ def doctor_command(as_json: Json = False) -> NoReturn:
 
 
 def _watch(cluster: Cluster, now: Status) -> NoReturn:
+    from rich.live import Live
+
+    from airflow_celery_lab.cli import tables
+
     try:
         with Live(tables.status(now), console=tables.console, auto_refresh=False) as live:
             while True:

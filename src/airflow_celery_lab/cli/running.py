@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.live import Live
 
-from airflow_celery_lab.cli import tables
 from airflow_celery_lab.cli.app import PASS_ON, Json, app, print_json
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.runs import Run
@@ -34,6 +32,8 @@ def run(
     as_json: Json = False,
 ) -> NoReturn:
     """Run a DAG, show its progress, and who ran what. Exits with 0 when the run succeeded, else with 1."""
+    from airflow_celery_lab.cli import tables  # Here and below: what draws takes a while to import, and `--help` does not draw.
+
     parameters = _parse_conf(conf)
     with Cluster.open() as cluster:
         cluster.require_running()
@@ -122,6 +122,10 @@ def _test_on(release: str, arguments: list[str]) -> NoReturn:
 
 
 def _follow(cluster: Cluster, dag: str, run_id: str, *, quiet: bool) -> Run:
+    from rich.live import Live
+
+    from airflow_celery_lab.cli import tables
+
     if not quiet:
         # In one piece, however long it is: it can be clicked on.
         tables.console.print(f"{dag} {run_id}: {environment.web_url(cluster.lab)}/dags/{dag}/runs/{run_id}", markup=False, soft_wrap=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
-
-from celery import Celery
-from redis import Redis
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_celery_lab.configuration import names
 from airflow_celery_lab.configuration.environment import wiring
 from airflow_celery_lab.configuration.lab import Lab
+
+if TYPE_CHECKING:
+    from celery import Celery
+    from redis import Redis
 
 #: Seconds that a worker has to answer; one that is alive and idle takes milliseconds.
 ANSWER = 1.5
@@ -45,9 +46,13 @@ class Broker:
     """The lab's Redis, as Celery uses it."""
 
     def __init__(self, lab: Lab) -> None:
+        # These are most of the command line's imports, and most commands ask no worker.
+        from celery import Celery
+        from redis import Redis
+
         url = wiring(lab)["AIRFLOW__CELERY__BROKER_URL"]
         self.redis: Redis = Redis.from_url(url, decode_responses=True, socket_timeout=ANSWER)
-        self.celery = Celery("lab", broker=url)
+        self.celery: Celery = Celery("lab", broker=url)
         # Without these a question lasts as long as Redis hangs.
         self.celery.conf.broker_transport_options = {"socket_timeout": ANSWER, "socket_connect_timeout": ANSWER}
 

@@ -7,8 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-import httpx
-
 from airflow_celery_lab.cluster import flower, trees
 from airflow_celery_lab.cluster.broker import Broker, Queue, Worker
 from airflow_celery_lab.cluster.judgement import Evidence, Job
@@ -82,6 +80,8 @@ class Look:
             )
 
     def _health(self, records: Mapping[str, Record]) -> tuple[dict[str, Any] | str, list[Job]]:
+        import httpx  # As in `rest`.
+
         try:
             return self._api.health(), _jobs(self._api.jobs())
         except httpx.TimeoutException:
@@ -121,12 +121,12 @@ class Look:
         )
 
     def _import_errors(self) -> list[dict[str, Any]]:
-        with suppress(LabError, httpx.HTTPError):
+        with suppress(LabError):
             return self._api.import_errors()
         return []
 
     def _pool(self) -> int | None:
-        with suppress(LabError, httpx.HTTPError):
+        with suppress(LabError):
             slots = int(self._api.request("GET", "/pools/default_pool")["slots"])
             return slots if slots >= 0 else None
         return None

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
-
-import httpx
 
 from airflow_celery_lab.configuration import names
 from airflow_celery_lab.configuration.credentials import ADMIN
@@ -19,25 +16,28 @@ REFRESH = 5
 
 def workers(lab: Lab) -> list[str] | str:
     """Return the names of the workers that Flower has heard of and that live, or the reason why it does not say."""
-    try:
-        return [names.worker_name(node) for node, alive in _ask(lab, {"status": 1}, TIMEOUT).items() if alive]
-    except (httpx.HTTPError, ValueError) as error:
-        return f"Flower does not answer: {error}"
+    answer = _ask(lab, {"status": 1}, TIMEOUT)
+    return answer if isinstance(answer, str) else [names.worker_name(node) for node, alive in answer.items() if alive]
 
 
 def refresh(lab: Lab) -> None:
     """Let Flower ask all workers for their queues: by itself it asks once, at its own start, when they are not there yet."""
-    with suppress(httpx.HTTPError, ValueError):
-        _ask(lab, {"refresh": 1}, REFRESH)
+    _ask(lab, {"refresh": 1}, REFRESH)
 
 
-def _ask(lab: Lab, question: dict[str, int], timeout: float) -> dict[str, Any]:
-    response = httpx.get(
-        f"{lab.settings.url('flower')}/api/workers",
-        params=question,
-        auth=(ADMIN, lab.credentials.admin_password),
-        timeout=timeout,
-        trust_env=False,
-    )
-    response.raise_for_status()
-    return dict(response.json())
+def _ask(lab: Lab, question: dict[str, int], timeout: float) -> dict[str, Any] | str:
+    """Return the answer, or why there is none."""
+    import httpx  # Most commands do not ask Flower, and need not wait for this import.
+
+    try:
+        response = httpx.get(
+            f"{lab.settings.url('flower')}/api/workers",
+            params=question,
+            auth=(ADMIN, lab.credentials.admin_password),
+            timeout=timeout,
+            trust_env=False,
+        )
+        response.raise_for_status()
+        return dict(response.json())
+    except (httpx.HTTPError, ValueError) as error:
+        return f"Flower does not answer: {error}"

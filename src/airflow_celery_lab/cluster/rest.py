@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-
-import httpx
 
 from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration import environment
 from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.errors import AirflowError, NotRunningError, UnknownDagError
+
+if TYPE_CHECKING:
+    import httpx
 
 #: Seconds for one answer: the first one after a start also does work that later ones find done.
 TIMEOUT = 15.0
@@ -26,6 +28,8 @@ class AirflowApi:
     """A client that logs in when it has to."""
 
     def __init__(self, lab: Lab) -> None:
+        import httpx  # Here and below: most commands do not ask Airflow, and need not wait for this import.
+
         # Below the path of `[api] base_url`, as behind a proxy; not at its host, which may be a proxy's.
         path = urlsplit(environment.web_url(lab)).path
         self._http = httpx.Client(base_url=lab.settings.url("webserver") + path, timeout=TIMEOUT, trust_env=False)
@@ -61,7 +65,7 @@ class AirflowApi:
 
         """
         response = self._send("GET", f"/dags/{dag_id}")
-        if response.status_code == httpx.codes.NOT_FOUND:
+        if response.status_code == HTTPStatus.NOT_FOUND:
             raise UnknownDagError(dag_id)
         _check(response)
         return dict(response.json())
@@ -126,11 +130,13 @@ class AirflowApi:
         self._http.close()
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        import httpx
+
         try:
             if "Authorization" not in self._http.headers:
                 self._log_in()
             response = self._http.request(method, f"/api/v2{path}", **options)
-            if response.status_code == httpx.codes.UNAUTHORIZED:  # The token has expired.
+            if response.status_code == HTTPStatus.UNAUTHORIZED:  # The token has expired.
                 self._log_in()
                 response = self._http.request(method, f"/api/v2{path}", **options)
             return response

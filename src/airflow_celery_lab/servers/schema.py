@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 
 from airflow_celery_lab.command import typed
@@ -93,6 +92,8 @@ def debugging_database(state: State, variables: Mapping[str, str]) -> str:
 
 def installed() -> str:
     """Return the version of the installed Airflow."""
+    from importlib.metadata import version  # Most commands do not ask, and need not wait for this import.
+
     return version("apache-airflow-core")
 
 

@@ -12,12 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from xmlrpc.client import Fault, ServerProxy
-
-from supervisor.xmlrpc import SupervisorTransport
 
 from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration import environment, files
@@ -38,6 +34,10 @@ ALIVE = ("RUNNING", "STARTING", "STOPPING")
 ENDED = "Exited too quickly"
 #: Seconds beyond LAB_STOP_TIMEOUT in which the launcher of a process kills what does not end.
 MARGIN = 30
+
+
+class _RefusedError(Exception):
+    """supervisord's answer to a wish that makes no sense, or no more."""
 
 
 class Supervisor:
@@ -143,7 +143,7 @@ class Supervisor:
     def launch(self, names: Iterable[str]) -> None:
         """Start those of `names` that do not run."""
         for name in names:
-            with suppress(Fault):  # Another command has just started it.
+            with suppress(_RefusedError):  # Another command has just started it.
                 self._call("startProcess", name, False)  # noqa: FBT003  # do not wait: XML-RPC has no keywords
 
     def stop(self, names: Iterable[str], on_wait: Callable[[str], None] = lambda _reason: None, timeout: float | None = None) -> list[str]:
@@ -154,7 +154,7 @@ class Supervisor:
         states = self.states()
         pending = [name for name in names if states.get(name) in (*ALIVE, "BACKOFF")]
         for name in pending:
-            with suppress(Fault):
+            with suppress(_RefusedError):
                 self._call("stopProcess", name, False)  # noqa: FBT003  # as above
         deadline = time.monotonic() + (timeout if timeout is not None else self._lab.settings.stop_timeout + MARGIN)
         while pending and time.monotonic() < deadline:
@@ -178,7 +178,7 @@ class Supervisor:
         for names in stop_order(current):
             self.stop([name for name in names if name in ending and name in known], on_wait)
         for name in ending:
-            with suppress(Fault):
+            with suppress(_RefusedError):
                 self._call("removeProcessGroup", name)
         for name in (*difference.changed, *difference.added):
             self._call("addProcessGroup", name)
@@ -232,10 +232,18 @@ class Supervisor:
         files.write(path, text, 0o600 if ours else 0o644)
 
     def _call(self, method: str, *arguments: Any) -> Any:
+        # Most commands do not ask supervisord, and need not wait for these imports.
+        from http.client import HTTPException
+        from xmlrpc.client import Fault, ServerProxy
+
+        from supervisor.xmlrpc import SupervisorTransport
+
         transport = SupervisorTransport(None, None, f"unix://{self.socket}")
         try:
             with ServerProxy("http://127.0.0.1", transport=transport) as proxy:
                 return getattr(proxy.supervisor, method)(*arguments)
+        except Fault as fault:
+            raise _RefusedError(fault.faultString) from fault
         except (OSError, HTTPException) as error:
             raise NotRunningError(
                 f"the lab in {self._state.home} does not run in the background; start it with `{typed()} up -d`.", path=self._state.home

@@ -6,9 +6,6 @@ import configparser
 import shlex
 from pathlib import Path
 
-from honcho.environ import ProcessParams
-from honcho.export.supervisord import Export
-
 from airflow_celery_lab.configuration import roots, shell
 from airflow_celery_lab.configuration.procfile import Processes
 from airflow_celery_lab.configuration.state import State
@@ -47,6 +44,10 @@ def parse(text: str) -> Processes:
 
 def _render(processes: Processes, home: str) -> str:
     """Do what `honcho export` does, for instances that have their names already, and for all lines that a shell takes."""
+    # With its templates' language, which most commands need not wait for.
+    from honcho.environ import ProcessParams
+    from honcho.export.supervisord import Export
+
     named = [ProcessParams(f"{name}.1", shell.executable(command), quiet=False, env={}) for name, command in processes.items()]
     context = {"app": "supervisord", "log": home, "processes": named, "executable": True}
     return str(Export(str(TEMPLATES)).render(named, context)[0].content)
