@@ -11,9 +11,9 @@ import psycopg2
 import pytest
 
 from airflow_celery_lab.cluster import limits
-from airflow_celery_lab.configuration import demand, procfile, settings
+from airflow_celery_lab.configuration import demand, environment, procfile, settings
 from airflow_celery_lab.errors import ProcfileError
-from airflow_celery_lab.servers import executables, postgres, probes
+from airflow_celery_lab.servers import executables, kept_schema, postgres, probes
 
 from .sandbox import PATIENCE, Running, Sandbox, until, until_gone
 
@@ -92,6 +92,37 @@ def test_postgres_is_private_and_keeps_its_data_over_a_stop_and_a_kill(any_postg
 
     start(any_postgres)
     assert ask(any_postgres, "SELECT answer FROM kept") == "42"
+
+
+def test_the_schema_of_one_lab_is_kept_for_the_next_one_that_is_empty(any_postgres: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(any_postgres.folder / "cache"))
+    monkeypatch.setenv("LAB_POSTGRES_BIN", any_postgres.environ["LAB_POSTGRES_BIN"])
+    variables = environment.of_process(any_postgres.lab, "scheduler", any_postgres.environ)
+    start(any_postgres)
+
+    def do(sql: str) -> None:
+        with psycopg2.connect(**probes.address(any_postgres.lab)) as connection:
+            connection.cursor().execute(sql)
+        connection.close()
+
+    do("CREATE TABLE slots (name text PRIMARY KEY, number integer); INSERT INTO slots VALUES ('50 %s; \\restrict', -1)")
+    do("CREATE TABLE log (event text); INSERT INTO log VALUES ('who migrated')")
+    assert not kept_schema.load(any_postgres.lab, variables)
+    kept_schema.keep(any_postgres.lab, variables)
+    do("DROP TABLE slots, log")
+
+    assert not kept_schema.load(any_postgres.lab, {**variables, "AIRFLOW__DATABASE__SQL_ALCHEMY_SCHEMA": "another"})
+    assert kept_schema.load(any_postgres.lab, variables)
+    assert ask(any_postgres, "SELECT name || number FROM slots") == "50 %s; \\restrict-1"
+    assert ask(any_postgres, "SELECT count(*) FROM log") == "0"
+
+    (kept,) = (any_postgres.folder / "cache/airflow-celery-lab").iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    kept.write_text(kept.read_text().replace("INSERT", "INSERT INSERT"))
+    do("DROP TABLE slots, log")
+    assert not kept_schema.load(any_postgres.lab, variables)
+    assert not kept.exists()
+    assert ask(any_postgres, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == "0"
 
 
 def test_postgres_gives_what_the_procfile_asks_for_and_more_is_refused_with_the_sum(sandbox: Sandbox) -> None:

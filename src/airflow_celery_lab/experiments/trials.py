@@ -171,13 +171,15 @@ def _lose_messages(cluster: Cluster) -> Cut:
     return Cut(moment, queued - begun)
 
 
-def _hang_worker(cluster: Cluster) -> None:
+def _hang_worker(cluster: Cluster) -> Cut:
     """Pause a worker until its tasks have run elsewhere: Airflow gives them up after 300 s."""
     run_id = _latest(cluster)
+    moment = time.time()
     cluster.pause(VICTIM)
     with suppress(NotReadyError):
         wait_until(lambda: _unfinished(cluster, run_id), RUN, "the run", interval=1.0)
     cluster.resume(VICTIM)
+    return Cut(moment)
 
 
 def _stand_still(cluster: Cluster) -> None:

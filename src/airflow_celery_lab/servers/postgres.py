@@ -41,7 +41,7 @@ def prepare(lab: Lab) -> list[str]:
     folder, data = lab.state.postgres, lab.state.postgres_data
     # Asked of files that are for root alone, where root runs the lab.
     most = connections(demand.wanted(lab.settings, os.environ, environment.sizes(lab, os.environ)))
-    programs = executables.postgres_bin(lab.settings, _major(data))
+    programs = executables.postgres_bin(lab.settings, major(data))
     make_private_folder(folder)
     _disown(data)
     if os.geteuid() == 0:
@@ -69,15 +69,16 @@ def prepare(lab: Lab) -> list[str]:
     ]
 
 
-def connections(wanted: Demand) -> int:
-    """Return the `max_connections` of a Postgres for what is `wanted`."""
-    return max(CONNECTIONS, wanted.connections + SPARE)
-
-
-def _major(data: Path) -> int | None:
+def major(data: Path) -> int | None:
+    """Return the version of Postgres that has made a data folder, None where there is none."""
     with suppress(OSError, ValueError):
         return int((data / "PG_VERSION").read_text())
     return None
+
+
+def connections(wanted: Demand) -> int:
+    """Return the `max_connections` of a Postgres for what is `wanted`."""
+    return max(CONNECTIONS, wanted.connections + SPARE)
 
 
 def _disown(data: Path) -> None:

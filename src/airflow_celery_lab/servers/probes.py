@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import closing
+from typing import Any
 
 from airflow_celery_lab.configuration.environment import DATABASE
 from airflow_celery_lab.configuration.lab import Lab
@@ -17,6 +18,17 @@ def postgres(lab: Lab) -> str | None:
     return query(lab, "SELECT 1")[0]
 
 
+def address(lab: Lab) -> dict[str, Any]:
+    """Return how Postgres's clients name the lab's database."""
+    return {
+        "host": lab.settings.client_host,
+        "port": lab.settings.ports.postgres,
+        "user": DATABASE,
+        "password": lab.credentials.postgres_password,
+        "dbname": DATABASE,
+    }
+
+
 def query(lab: Lab, sql: str) -> tuple[str | None, str | None]:
     """Return the reason why `sql` could not be answered, or the first value of its answer.
 
@@ -25,16 +37,7 @@ def query(lab: Lab, sql: str) -> tuple[str | None, str | None]:
     import psycopg2
 
     try:
-        with closing(
-            psycopg2.connect(
-                host=lab.settings.client_host,
-                port=lab.settings.ports.postgres,
-                user=DATABASE,
-                password=lab.credentials.postgres_password,
-                dbname=DATABASE,
-                connect_timeout=int(TIMEOUT),
-            )
-        ) as connection:
+        with closing(psycopg2.connect(**address(lab), connect_timeout=int(TIMEOUT))) as connection:
             cursor = connection.cursor()
             cursor.execute(sql)
             row = cursor.fetchone()

@@ -18,14 +18,14 @@ from airflow_celery_lab.configuration.credentials import make_private_folder
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.state import State
 from airflow_celery_lab.errors import NotReadyError, StateFolderError
-from airflow_celery_lab.servers import probes
+from airflow_celery_lab.servers import kept_schema, probes
 
 
 def probe(lab: Lab, variables: Mapping[str, str]) -> str | None:
     """Return None when the schema is that of the installed Airflow; migrate it where it is older.
 
     `airflow db migrate` takes seconds even when there is nothing to do, so the revision that it left is
-    written down and compared.
+    written down and compared. An empty database gets the schema that an earlier one had, where it was kept.
 
     Raises:
         StateFolderError: a newer Airflow made the database.
@@ -42,14 +42,12 @@ def probe(lab: Lab, variables: Mapping[str, str]) -> str | None:
             return "another process migrates the database schema"
         if _current(lab):
             return None
-        print("lab: migrating the database schema", flush=True)
-        migration = _migrate(variables)
-        if migration.returncode:
-            print(migration.stdout, migration.stderr, flush=True)
-            raise NotReadyError(
-                f"`airflow db migrate` failed; its own words stand above. Fix what they say, or run `{typed()} clean` to start with an empty database"
-            )
-        _create_result_tables(variables["AIRFLOW__CELERY__RESULT_BACKEND"])
+        empty = _revision(lab) is None
+        if not (empty and kept_schema.load(lab, variables)):
+            print("lab: migrating the database schema", flush=True)
+            _migrate_database(variables)
+            if empty:
+                kept_schema.keep(lab, variables)
         files.write(lab.state.schema, json.dumps({"airflow": installed(), "revision": _revision(lab)}))
     return None
 
@@ -99,6 +97,16 @@ def installed() -> str:
 
 def _sqlite(path: Path) -> str:
     return f"sqlite:///{path}"
+
+
+def _migrate_database(variables: Mapping[str, str]) -> None:
+    migration = _migrate(variables)
+    if migration.returncode:
+        print(migration.stdout, migration.stderr, flush=True)
+        raise NotReadyError(
+            f"`airflow db migrate` failed; its own words stand above. Fix what they say, or run `{typed()} clean` to start with an empty database"
+        )
+    _create_result_tables(variables["AIRFLOW__CELERY__RESULT_BACKEND"])
 
 
 def _migrate(variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
