@@ -25,8 +25,3 @@ class BusySlots(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         if isinstance(pool, AsynPool):
             processes = [job._write_to for job in tuple(pool._cache.values()) if not job.ready()]  # noqa: SLF001  # As above.
             pool._busy_workers.update(process.inqW_fd for process in processes if process is not None)  # noqa: SLF001  # As above.
-
-
-def remember(instance: Any, **_: Any) -> None:
-    """Add the step to a worker that is being made."""
-    instance.app.steps["consumer"].add(BusySlots)

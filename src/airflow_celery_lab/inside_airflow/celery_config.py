@@ -12,7 +12,7 @@ from airflow.providers.celery.executors.default_celery import DEFAULT_CELERY_CON
 from celery.signals import before_task_publish, celeryd_init
 
 from airflow_celery_lab.configuration.overrides import WIRED
-from airflow_celery_lab.inside_airflow import busy_slots, result_backend, users, workload
+from airflow_celery_lab.inside_airflow import result_backend, users, workload
 from airflow_celery_lab.launcher import temporary
 
 USERS = users.module_of("LAB_CELERY_CONFIG", "AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS")
@@ -51,6 +51,13 @@ def keep_temporary_files_in_the_state(**_: Any) -> None:
         tempfile.tempdir = usual
 
 
+def remember_busy_slots(instance: Any, **_: Any) -> None:
+    """Let a worker that connects again give no task to a slot that has one."""
+    from airflow_celery_lab.inside_airflow.busy_slots import BusySlots  # Imports the pool, which the scheduler has no use for.
+
+    instance.app.steps["consumer"].add(BusySlots)
+
+
 def describe_workload(body: Sequence[Any], headers: MutableMapping[str, Any], **_: Any) -> None:
     """Tell events, and with them Flower, which Airflow task a message is for.
 
@@ -61,5 +68,5 @@ def describe_workload(body: Sequence[Any], headers: MutableMapping[str, Any], **
 
 celeryd_init.connect(close_database_connection, weak=False)
 celeryd_init.connect(keep_temporary_files_in_the_state, weak=False)
-celeryd_init.connect(busy_slots.remember, weak=False)
+celeryd_init.connect(remember_busy_slots, weak=False)
 before_task_publish.connect(describe_workload, weak=False)
