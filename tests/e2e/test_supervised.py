@@ -15,6 +15,7 @@ import psutil
 import psycopg2
 import pytest
 
+from airflow_celery_lab.cluster import trees
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.runs import Task
 from airflow_celery_lab.configuration.environment import wiring
@@ -343,7 +344,7 @@ def test_no_task_is_lost_and_nothing_stays_broken_under_load_by(fault: str, thre
 
     assert (row["fault"], row["trials"], row["recovered"], row["tasks"], row["lost"]) == (fault, 1, 1, 60, 0)
     if fault in ("kill-supervisord", "power-loss"):
-        assert not {pid for pid in before if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE}
+        assert not before.intersection(process.pid for process in psutil.process_iter() if trees.lives(process))
 
 
 def test_a_fault_that_there_is_not_is_refused_with_those_that_there_are(background: ThrowawayLab) -> None:

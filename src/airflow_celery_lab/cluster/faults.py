@@ -33,7 +33,7 @@ def kill(record: Record, supervisor: Supervisor) -> int:
     send(list(victims), signal.SIGKILL)
 
     def left() -> str | None:
-        alive = [process.pid for process in victims.values() if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+        alive = [process.pid for process in victims.values() if trees.lives(process)]
         return f"{alive} live" if alive else None
 
     wait_until(left, 10, f"the end of {record.name}", interval=0.01)
@@ -85,5 +85,8 @@ def _program(record: Record) -> list[int]:
     tree = trees.pids(record)
     if not record.main_pid:
         raise NotReadyError(f"{record.name} is still waiting ({record.reason}); pause it when it runs.", process=record.name)
-    root = psutil.Process(record.main_pid)
-    return [root.pid, *(child.pid for child in root.children(recursive=True) if child.pid in tree)]
+    try:
+        root = psutil.Process(record.main_pid)
+        return [root.pid, *(child.pid for child in root.children(recursive=True) if child.pid in tree)]
+    except psutil.NoSuchProcess as error:
+        raise NotReadyError(f"{record.name} has just ended; pause it when it runs again.", process=record.name) from error

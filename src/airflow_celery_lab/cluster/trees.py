@@ -21,6 +21,13 @@ def pids(record: Record) -> set[int]:
     return set()
 
 
+def lives(process: psutil.Process) -> bool:
+    """Return whether a process has not ended; one that nobody has collected yet has."""
+    with suppress(psutil.NoSuchProcess):  # It may end between the two questions.
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
 def paused(records: Mapping[str, Record]) -> list[str]:
     """Return the names of the processes whose program was stopped like a hung machine."""
     names = []

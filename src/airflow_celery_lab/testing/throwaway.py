@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from airflow_celery_lab.cluster import trees
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.configuration import procfile, roots, settings
 from airflow_celery_lab.configuration.settings import BASE_PORTS
@@ -156,7 +157,7 @@ class ThrowawayLab:
 
     def left_over(self) -> list[psutil.Process]:
         """Return the processes of this lab, of all that were seen, that still run."""
-        return [process for process in self._seen.values() if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+        return [process for process in self._seen.values() if trees.lives(process)]
 
     def wait_until_gone(self) -> float:
         """Wait until no process of this lab is left, and return the seconds that took.
