@@ -35,6 +35,8 @@ def up(
         target = procfile.instances(cluster.lines(), counts)
         if not cluster.records and (shortage := cluster.shortage(target)):
             say(f"lab: warning: {shortage}")
+        for warning in environment.warnings(cluster.settings, os.environ):
+            say(f"lab: warning: {warning}")
         if detach:
             _up_in_the_background(cluster, counts)
             return

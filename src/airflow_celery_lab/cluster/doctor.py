@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from airflow_celery_lab.cluster import limits, preflight
-from airflow_celery_lab.configuration import credentials, demand, procfile, settings
+from airflow_celery_lab.configuration import credentials, demand, environment, procfile, settings
 from airflow_celery_lab.configuration.settings import SETTINGS, Settings
 from airflow_celery_lab.errors import LabError, MissingProgramError
 from airflow_celery_lab.launcher import registry
@@ -35,6 +35,7 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
         return [*findings, Finding("settings", BAD, str(error))]
     chosen = ", ".join(f"{name}={value}" for name, value in {**config.dotenv, **environ}.items() if name in SETTINGS)
     findings.append(Finding("settings", OK, chosen or "all at their defaults"))
+    findings += _mistyped(config, environ)
     findings.append(Finding("project", OK, str(config.project)))
     findings += [_try("Procfile", lambda: _procfile(config, environ)), _try("state folder", lambda: _state(config))]
     findings += [_try("Postgres", lambda: _postgres(config)), _try("Redis", lambda: str(executables.redis_program(config)))]
@@ -48,6 +49,13 @@ def _try(what: str, look: Callable[[], str]) -> Finding:
         return Finding(what, OK, look())
     except LabError as error:
         return Finding(what, BAD, str(error))
+
+
+def _mistyped(config: Settings, environ: Mapping[str, str]) -> list[Finding]:
+    try:
+        return [Finding("settings", BAD, warning) for warning in environment.warnings(config, environ)]
+    except LabError:
+        return []  # Reported as a reason not to start.
 
 
 def _procfile(config: Settings, environ: Mapping[str, str]) -> str:

@@ -53,6 +53,18 @@ def conflicts(settings: Settings, base: Mapping[str, str]) -> Iterator[SettingsE
         yield error
 
 
+def warnings(settings: Settings, base: Mapping[str, str]) -> Iterator[str]:
+    """Yield a sentence for each key of Airflow's in `base` or `.env` that was mistyped.
+
+    Raises:
+        SettingsError: the user's configuration file cannot be read.
+
+    """
+    from airflow_celery_lab.configuration import spelling  # The launcher has no use for it, and stays small.
+
+    yield from spelling.mistyped(overrides.given(base, settings.variables, settings.project))
+
+
 def default_queue(lab: Lab, base: Mapping[str, str]) -> str:
     """Return the queue of a worker that names none (`[operators] default_queue`)."""
     return of_process(lab, None, base).get("AIRFLOW__OPERATORS__DEFAULT_QUEUE") or "default"
