@@ -19,6 +19,7 @@ from airflow_celery_lab.inside_airflow.custody import (
     Task,
     Verdict,
     Worker,
+    held,
 )
 
 NOTHING: Verdict[str] = Verdict([], [], [], {})
@@ -193,6 +194,12 @@ def test_a_worker_that_is_starting_has_taken_nothing() -> None:
     history.look({"a": WAITS}, workers, answers={"v": Answer()})
 
     assert history.look({"a": WAITS}, workers, answers={"v": Answer()}).missing == ["a"]
+
+
+def test_a_worker_does_not_have_what_it_threw_away_when_redis_was_away() -> None:
+    found = {"m1": ["reserved", {"name": "execute_workload"}], "m2": ["active", {}], "m3": ["ready", {}]}
+
+    assert held(found) == ("m1", "m2")
 
 
 def test_an_answer_is_expected_of_who_has_answered_before_or_is_not_young_any_more() -> None:

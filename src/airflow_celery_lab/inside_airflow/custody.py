@@ -7,9 +7,9 @@ all processes or of the machine, nobody is late who could not speak.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -60,6 +60,15 @@ class Answer(NamedTuple):
 
     held: Collection[str] = ()  #: those of the messages it was asked for that it has taken
     queues: Collection[str] | None = None  #: that it listens to; None if that was not asked
+
+
+def held(found: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
+    """Return which messages a worker has, of those that it has found, each with a state first.
+
+    After an outage of Redis it also finds, as `ready`, what it had taken before and threw away then: Celery forgets to
+    forget that (5.6, `Consumer.on_close`).
+    """
+    return tuple(message for message, (state, *_) in found.items() if state in ("reserved", "active"))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from airflow_celery_lab.configuration import names
+from airflow_celery_lab.inside_airflow import custody
 from airflow_celery_lab.inside_airflow.custody import Answer, Questions
 
 #: Seconds that workers have to answer, and those that may still be starting; one that is alive needs milliseconds.
@@ -75,7 +76,7 @@ class Messages:
         held = self._answers(questions, "query_task", ids=questions.messages) if questions.messages or questions.ping else {}
         queues = self._answers(questions, "active_queues") if questions.listeners else {}
         return {
-            name: Answer(tuple(held.get(name) or ()), tuple(queue["name"] for queue in queues[name]) if name in queues else None)
+            name: Answer(custody.held(held.get(name) or {}), tuple(queue["name"] for queue in queues[name]) if name in queues else None)
             for name in {**held, **queues}
         }
 
