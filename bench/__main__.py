@@ -9,10 +9,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from airflow_celery_lab.testing.pictures import draw
 from bench import figures, report
 from bench.contestants import CONTESTANTS
 from bench.report import Round
 
+#: Columns of the picture.
+WIDTH = 100
 STEPS = {step.__name__.replace("_", "-"): step for step in figures.STEPS}
 
 
@@ -21,6 +24,7 @@ def main(
     rounds: Annotated[int, typer.Option("-n", "--rounds", min=1, help="How often each.")] = 5,
     steps: Annotated[str, typer.Option(help=f"With commas between them, of {', '.join(STEPS)}; a start always is.")] = ",".join(STEPS),
     file: Annotated[Path | None, typer.Option("--json", help="Where to write all figures.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Where to draw the ratios, as SVG.")] = None,
     markdown: Annotated[bool, typer.Option(help="Print the table for a page.")] = False,
 ) -> None:
     """Measure contestants in turn, each on a fresh folder in each round."""
@@ -38,6 +42,8 @@ def main(
                 file.write_text(json.dumps(report.as_json(done), indent=2))
     for line in report.failures(done):
         print(f"no figure: {line}")
+    if picture:
+        draw(picture, [report.picture(done)], "bench/run", WIDTH)
     if markdown:
         print(report.markdown(done))
     else:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from statistics import median
 
 from rich.table import Table
+from rich.text import Text
 
 from bench import figures
 from bench.figures import Figure
@@ -18,6 +19,8 @@ FIGURES = [value for value in vars(figures).values() if isinstance(value, Figure
 BY_NAME = {figure.name: figure for figure in FIGURES}
 #: The rows' order is that of the steps.
 LAB, BASE = "lab", "by hand"
+#: Cells of a bar whose ratio is 1.
+HALF = 20
 
 
 @dataclass
@@ -73,6 +76,21 @@ def markdown(rounds: Sequence[Round]) -> str:
     lines = [[str(column.header) for column in drawn.columns], ["---"] * len(drawn.columns)]
     lines += [[str(cell) for cell in row] for row in zip(*(list(column.cells) for column in drawn.columns), strict=True)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def picture(rounds: Sequence[Round]) -> Table:
+    """Return the ratios as bars: the lab's figure, where that of the Procfile by hand is the line in the middle."""
+    drawn = Table("", "", "lab / by hand", box=None, pad_edge=False)
+    for figure in FIGURES:
+        found = ratio(rounds, figure.name)
+        if found is not None:
+            better = found >= 1 if figure.more_is_better else found <= 1
+            bar = Text("█" * round(found * HALF), style="green" if better else "red")
+            bar.pad_right(max(0, 2 * HALF - len(bar)))
+            # The line at 1, in the bar or behind it.
+            bar = bar[:HALF] + Text("┃", style="bold white") + bar[HALF + 1 :]
+            drawn.add_row(figure.name, bar, f"{found:.2f}{'  (more is better)' if figure.more_is_better else ''}")
+    return drawn
 
 
 def failures(rounds: Sequence[Round]) -> list[str]:

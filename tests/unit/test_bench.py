@@ -37,5 +37,15 @@ def test_the_table_is_drawn() -> None:
     assert "chain of 8 tasks" in drawn.getvalue()
 
 
+def test_the_picture_has_a_bar_for_each_ratio_with_a_line_at_one() -> None:
+    drawn = io.StringIO()
+    Console(file=drawn, width=200).print(report.picture(ROUNDS))
+    bars = {line.split("  ")[0]: line for line in drawn.getvalue().splitlines()}
+
+    assert bars["chain of 8 tasks"].count("█") == 18
+    assert bars["100 tasks, warm"].count("█") == 21
+    assert {bar.count("┃") for name, bar in bars.items() if name.strip()} == {1}
+
+
 def test_a_step_that_gave_no_figures_says_so() -> None:
     assert report.failures(ROUNDS) == ["by hand, round 1, burst: NotReadyError: noop_tasks: running"]
