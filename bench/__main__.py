@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,8 @@ def main(
     for word, known in [*((name, CONTESTANTS) for name in chosen), *((step, STEPS) for step in wanted)]:
         if word not in known:
             raise typer.BadParameter(f"there is no {word!r}; there is: {', '.join(known)}.")
+    # Whoever ends it otherwise must not leave a cluster behind either.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     done: list[Round] = []
     for number in range(1, rounds + 1):
         for name in chosen:
