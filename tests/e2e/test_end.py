@@ -119,8 +119,9 @@ def flower_history(cluster: Cluster) -> str:
     return httpx.get(f"{cluster.settings.url('flower')}/api/tasks", auth=(ADMIN, cluster.credentials.admin_password)).text
 
 
-def test_ctrl_c_during_the_first_start_and_sigterm_later_leave_nothing_and_the_next_start_works() -> None:
-    with throwaway_lab() as lab:
+def test_ctrl_c_during_the_first_start_and_sigterm_later_leave_nothing_and_the_next_start_works(tmp_path: Path) -> None:
+    # With a kept schema there would be no migration.
+    with throwaway_lab(variables={"XDG_CACHE_HOME": str(tmp_path)}) as lab:
         for moment in ("making the database", "migrating the database schema"):
             lab.up(wait=False)
             wait_until(lambda words=moment: None if words in lab.tail(200) else "not yet", 30, f"`{moment}` in the log", interval=0.01)  # type: ignore[misc]  # bound at once
