@@ -34,7 +34,7 @@ def main(
     for word, known in [*((name, CONTESTANTS) for name in chosen), *((step, STEPS) for step in wanted)]:
         if word not in known:
             raise typer.BadParameter(f"there is no {word!r}; there is: {', '.join(known)}.")
-    # Whoever ends it otherwise must not leave a cluster behind either.
+    # However it is ended, it leaves no cluster behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     done: list[Round] = []
     for number in range(1, rounds + 1):

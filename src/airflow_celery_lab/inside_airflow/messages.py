@@ -72,7 +72,7 @@ class Messages:
                 self._redis.rpush(name, text)
 
     def ask(self, questions: Questions) -> dict[str, Answer]:
-        """Return what each worker answers. Whoever is expected has ANSWER seconds, newcomers have SHORTLY."""
+        """Return what each worker answers: those that are expected have ANSWER seconds, newcomers have SHORTLY."""
         held = self._answers(questions, "query_task", ids=questions.messages) if questions.messages or questions.ping else {}
         queues = self._answers(questions, "active_queues") if questions.listeners else {}
         return {
