@@ -125,9 +125,7 @@ def background(own: Contestant) -> Iterator[Value]:
         own.lab.look()
 
         def absent() -> str | None:
-            return (
-                None if "worker-default-2" in own.cluster.broker.celery.control.inspect(timeout=0.5, limit=3).active_queues() else "absent"
-            )
+            return None if "worker-default-2" in [worker.name for worker in own.cluster.broker.workers(3)] else "absent"
 
         def scale() -> None:
             own.lab.command("scale", "worker-default=2")
