@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -105,7 +105,7 @@ class LabCeleryExecutor(CeleryExecutor):
 
     def revoke_task(self, *, ti: TaskInstance) -> None:
         """Take back what was queued for too long, with its message."""
-        self._take_back(ti.key)
+        self._take_back([ti.key])
 
     @property
     def _job(self) -> int:
@@ -183,39 +183,42 @@ class LabCeleryExecutor(CeleryExecutor):
             instances.note(key, "worker lost", reason)
             self._note_cut_off(key)
             self._fail(key, reason)
-        for key in verdict.missing:
-            self._recover(key, rows.get(key))
-        for key in verdict.unheard:
-            queue = tasks[key].queue
+        if verdict.missing:
+            self._recover(verdict.missing, rows)
+        if verdict.unheard:
             with suppress(*OUTAGE), self._messages.deadline():
-                self._messages.remove(queue, tasks[key].message)
-            self._fail(key, _nobody_listens(queue, self._settings.listener_timeout))
+                self._messages.remove({tasks[key].message for key in verdict.unheard}, {tasks[key].queue for key in verdict.unheard})
+        for key in verdict.unheard:
+            self._fail(key, _nobody_listens(tasks[key].queue, self._settings.listener_timeout))
 
-    def _recover(self, key: Any, row: instances.Instance | None) -> None:
+    def _recover(self, keys: Collection[Any], rows: Mapping[Any, instances.Instance]) -> None:
         """Send again what is nowhere; forget it if Airflow no longer waits for it."""
         reason = f"Its message was lost: it was in no queue and with no worker at {_time()}; it is sent again."
-        sent = self._sent.get(key)
-        if not isinstance(key, TaskInstanceKey):
-            self._take_back(key)
-            if sent is not None:
-                self.log.warning("A callback: %s", reason)
-                self.queued_callbacks[key] = sent.workload
-        elif row is None or instances.send_again(key, row.id, reason):
-            self._take_back(key)
-            if row is not None:
-                self._note_cut_off(key)
-                self.log.warning("%s.%s: %s", key.dag_id, key.task_id, reason)
+        callbacks = {key: self._sent[key].workload for key in keys if not isinstance(key, TaskInstanceKey) and key in self._sent}
+        waited = instances.send_again({key: rows[key].id for key in keys if key in rows}, reason)
+        begun = {key for key in keys if key in rows} - waited  # Since the look.
+        self._take_back([key for key in keys if key not in begun])
+        for key, workload in callbacks.items():
+            self.log.warning("A callback: %s", reason)
+            self.queued_callbacks[key] = workload
+        for key in waited:
+            self._note_cut_off(key)
+            self.log.warning("%s.%s: %s", key.dag_id, key.task_id, reason)
 
-    def _take_back(self, key: Any) -> None:
-        """Forget that a task was sent, and let no worker begin it that has its message after all."""
-        result, sent = self.workloads.pop(key, None), self._sent.get(key)
-        self.running.discard(key)
-        self.queued_tasks.pop(key, None)
-        if result is not None:
+    def _take_back(self, keys: Collection[Any]) -> None:
+        """Forget that tasks were sent, and let no worker begin one whose message it has after all."""
+        messages, queues = set(), set()
+        for key in keys:
+            result, sent = self.workloads.pop(key, None), self._sent.get(key)
+            self.running.discard(key)
+            self.queued_tasks.pop(key, None)
+            if result is not None:
+                messages.add(result.task_id)
+                queues.update([sent.queue] if sent is not None else [])
+        if messages:
             with suppress(*OUTAGE), self._messages.deadline():
-                self._messages.revoke(result.task_id)
-                if sent is not None:
-                    self._messages.remove(sent.queue, result.task_id)
+                self._messages.revoke(messages)
+                self._messages.remove(messages, queues)
 
     def _fail(self, key: Any, reason: str) -> None:
         self.log.warning("%s: %s", f"{key.dag_id}.{key.task_id}" if isinstance(key, TaskInstanceKey) else "A callback", reason)

@@ -12,7 +12,7 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, tuple_, update
 
 #: A worker has these; a task that was cleared while it ran is being ended.
 HELD = (TaskInstanceState.RUNNING, TaskInstanceState.RESTARTING)
@@ -82,24 +82,22 @@ def renew(silence: Mapping[str, float]) -> None:
             )
 
 
-def send_again(key: TaskInstanceKey, identifier: str, reason: str) -> bool:
-    """Let the scheduler queue a task anew, as the same try; return whether it was waiting still."""
+def send_again(tasks: Mapping[TaskInstanceKey, str], reason: str) -> set[TaskInstanceKey]:
+    """Let the scheduler queue tasks anew, given with their ids, as the same try; return those that were waiting still."""
+    tries = [(identifier, key.try_number) for key, identifier in tasks.items()]
     with create_session() as session:
-        changed = session.scalars(
-            update(TaskInstance)
-            .where(
-                TaskInstance.id == identifier,
-                TaskInstance.try_number == key.try_number,
-                TaskInstance.state == TaskInstanceState.QUEUED,
+        changed = set(
+            session.scalars(
+                update(TaskInstance)
+                .where(tuple_(TaskInstance.id, TaskInstance.try_number).in_(tries), TaskInstance.state == TaskInstanceState.QUEUED)
+                .values(state=TaskInstanceState.SCHEDULED, queued_dttm=None, queued_by_job_id=None, external_executor_id=None)
+                .returning(TaskInstance.id)
+                .execution_options(synchronize_session=False)
             )
-            .values(state=TaskInstanceState.SCHEDULED, queued_dttm=None, queued_by_job_id=None, external_executor_id=None)
-            .returning(TaskInstance.id)
-            .execution_options(synchronize_session=False)
-        ).all()
-        if not changed:
-            return False
-        session.add(Log(event="message lost", task_instance=key, extra=reason))
-    return True
+        )
+        waited = {key for key, identifier in tasks.items() if identifier in changed}
+        session.add_all(Log(event="message lost", task_instance=key, extra=reason) for key in waited)
+    return waited
 
 
 def note(key: TaskInstanceKey, event: str, reason: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -59,14 +59,14 @@ class Messages:
         """Return the ids of the messages that wait in `queues`."""
         return {_id(message) for name in self._lists(queues) for message in self._redis.lrange(name, 0, -1)}
 
-    def remove(self, queue: str, message: str) -> None:
-        """Take a message off its queue if it still is there, so that no worker finds it later."""
-        for name, text in self._find(queue, message):
+    def remove(self, messages: Collection[str], queues: Iterable[str]) -> None:
+        """Take messages off these queues if they still are there, so that no worker finds them later."""
+        for name, text in self._find(messages, queues):
             self._redis.lrem(name, 1, text)
 
     def move_to_head(self, queue: str, message: str) -> None:
         """Let a message that waits be the next one that a worker takes."""
-        for name, text in self._find(queue, message):
+        for name, text in self._find([message], [queue]):
             # Workers take from the right. One that has taken it just now keeps it: it must not be there twice.
             if self._redis.lrem(name, 1, text):
                 self._redis.rpush(name, text)
@@ -99,9 +99,9 @@ class Messages:
             wait(newcomers, SHORTLY, [names.node_name(name) for name in newcomers])
         return answers
 
-    def revoke(self, message: str) -> None:
-        """Let no worker begin a task that has its message after all."""
-        self._app.control.revoke(message, connection=self._to("workers"))
+    def revoke(self, messages: Collection[str]) -> None:
+        """Let no worker begin a task whose message it has after all."""
+        self._app.control.revoke(list(messages), connection=self._to("workers"))
 
     def _to(self, whom: str) -> Connection:
         """Return the connection for this purpose. After a question to the workers, an answer may be outstanding on theirs."""
@@ -119,8 +119,8 @@ class Messages:
         channel: Any = self._to("lists").default_channel
         return [channel._q_for_pri(queue, priority) for queue in queues for priority in channel.priority_steps]  # noqa: SLF001  # There is no other way to its names.
 
-    def _find(self, queue: str, message: str) -> list[tuple[str, bytes]]:
-        return [(name, text) for name in self._lists([queue]) for text in self._redis.lrange(name, 0, -1) if _id(text) == message]
+    def _find(self, messages: Collection[str], queues: Iterable[str]) -> list[tuple[str, bytes]]:
+        return [(name, text) for name in self._lists(queues) for text in self._redis.lrange(name, 0, -1) if _id(text) in messages]
 
 
 def _id(message: bytes) -> str:
