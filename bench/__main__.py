@@ -12,7 +12,7 @@ from rich.console import Console
 
 from airflow_celery_lab.testing.pictures import draw
 from bench import figures, report
-from bench.contestants import CONTESTANTS
+from bench.contestants import CONTESTANTS, find
 from bench.report import Round
 
 #: Columns of the picture.
@@ -21,7 +21,9 @@ STEPS = {step.__name__.replace("_", "-"): step for step in figures.STEPS}
 
 
 def main(
-    contestants: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(CONTESTANTS)} (default: the first two).")] = None,
+    contestants: Annotated[
+        list[str] | None, typer.Argument(help=f"Of {', '.join(CONTESTANTS)} (default: the first two), and lab+NAME=VALUE.")
+    ] = None,
     rounds: Annotated[int, typer.Option("-n", "--rounds", min=1, help="How often each.")] = 5,
     steps: Annotated[str, typer.Option(help=f"With commas between them, of {', '.join(STEPS)}; a start always is.")] = ",".join(STEPS),
     file: Annotated[Path | None, typer.Option("--json", help="Where to write all figures.")] = None,
@@ -31,9 +33,11 @@ def main(
     """Measure contestants in turn, each on a fresh folder in each round."""
     chosen = contestants or list(CONTESTANTS)[:2]
     wanted = steps.split(",")
-    for word, known in [*((name, CONTESTANTS) for name in chosen), *((step, STEPS) for step in wanted)]:
-        if word not in known:
-            raise typer.BadParameter(f"there is no {word!r}; there is: {', '.join(known)}.")
+    for word, known in [
+        *((name, CONTESTANTS) for name in chosen if not find(name)),
+        *((step, STEPS) for step in wanted if step not in STEPS),
+    ]:
+        raise typer.BadParameter(f"there is no {word!r}; there is: {', '.join(known)}.")
     # However it is ended, it leaves no cluster behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     done: list[Round] = []
@@ -55,7 +59,9 @@ def main(
 
 def measure(one: Round, wanted: list[str]) -> None:
     """Take the figures of one contestant, once; a step that fails or hangs is noted, and ends the round."""
-    own = CONTESTANTS[one.contestant]()
+    make = find(one.contestant)
+    assert make is not None
+    own = make()
     try:
         for name, step in STEPS.items():
             if name in wanted or step is figures.ready_empty:

@@ -11,8 +11,9 @@ import subprocess
 import sys
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -116,9 +117,10 @@ class Lab(Contestant):
 
     name = "lab"
 
-    def __init__(self) -> None:
+    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+        """Make a lab that differs from the shipped one by these variables."""
         super().__init__()
-        self.lab = ThrowawayLab(DAGS)
+        self.lab = ThrowawayLab(DAGS, variables)
         own = self.cluster.settings
         self.api = httpx.Client(base_url=own.url("webserver"), timeout=30, trust_env=False)
         self.flower = own.url("flower")
@@ -324,3 +326,11 @@ def _exists(user: str) -> bool:
 
 
 CONTESTANTS: Mapping[str, type[Contestant]] = {one.name: one for one in (Lab, ByHand, Standalone)}
+
+
+def find(text: str) -> Callable[[], Contestant] | None:
+    """Return what makes the contestant of that name, None for none; `lab+NAME=VALUE` is a lab with that variable, for a comparison."""
+    name, *variables = text.split("+")
+    if variables and name == Lab.name and all("=" in variable for variable in variables):
+        return partial(Lab, dict(variable.split("=", 1) for variable in variables))
+    return CONTESTANTS.get(text)

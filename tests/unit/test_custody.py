@@ -233,12 +233,22 @@ def test_a_young_worker_that_has_answered_once_may_have_it() -> None:
     assert [history.look({"a": WAITS}, workers, answers={"v": Answer()}).missing for _ in range(5)] == [[]] * 5
 
 
-def test_looks_are_frequent_while_something_is_suspicious_and_rare_while_a_worker_does_not_answer() -> None:
+def test_looks_are_frequent_while_something_is_suspicious_or_redis_is_away() -> None:
     history = History()
 
     assert history.look({"a": WAITS}, waiting=("m1",)).next_look == INTERVAL
     assert history.look({"a": WAITS}).next_look == SOON
-    assert history.look({"a": WAITS}, answers={}).next_look == PATIENT
+    assert history.look({"a": WAITS}, waiting=None).next_look == SOON
+
+
+def test_looks_become_rare_while_a_worker_does_not_answer_and_no_rarer_than_patient() -> None:
+    history = History()
+    history.look({"a": WAITS})
+    looks = [history.look({"a": WAITS}, answers={}).next_look for _ in range(7)]
+
+    assert looks == [SOON, 2 * SOON, 3 * SOON, 4 * SOON, PATIENT, PATIENT, PATIENT]
+    assert history.look({"a": WAITS}).next_look == SOON
+    assert history.look({"a": WAITS}, answers={}).next_look == SOON
 
 
 def test_a_paused_worker_of_another_queue_has_nothing_to_do_with_it() -> None:

@@ -15,9 +15,11 @@ Key = TypeVar("Key", bound=Hashable)
 
 #: What Airflow says of a task: its message was sent; a worker has begun; Airflow waits for it no longer.
 QUEUED, RUNNING, OVER = "queued", "running", "over"
-#: Seconds between two looks, between those that concern something suspicious, and after a worker did not answer that
-#: should have, which costs the scheduler a second.
-INTERVAL, SOON, PATIENT = 3.0, 1.0, 5.0
+#: Seconds between two looks, and between those that concern something suspicious, or an outage of Redis.
+INTERVAL, SOON = 3.0, 1.0
+#: Seconds until the next look, at most, while a worker does not answer that should have: each costs the scheduler a second.
+#: One that reconnects answers soon, one that is paused may never; so it grows by SOON from look to look.
+PATIENT = 5.0
 #: Seconds within which a worker that was started may be busy with that; until it has answered once it has taken nothing.
 YOUNG = 60.0
 #: Seconds between two looks that count as watched; the scheduler looks more often, and stood still in the rest.
@@ -126,6 +128,7 @@ class Custody(Generic[Key]):
         self._heard: set[tuple[str, int | None]] = set()
         self._others: set[str] = set()
         self._absent: dict[str, float] = {}
+        self._patience = 0.0
 
     def questions(self, sight: Sight[Key]) -> Questions:
         """Return what `observe` needs to know from the workers to judge this look."""
@@ -151,8 +154,14 @@ class Custody(Generic[Key]):
         self._note_reports(sight)
         self._note_absence(sight)
         lost, missing, unheard, silence = self._lost(sight), self._missing(sight), self._without_listener(sight), self._silence(sight)
-        next_look = PATIENT if sight.answers is not None and self._reticent(sight) else SOON if self._nowhere else INTERVAL
-        return Verdict(lost, missing, unheard, silence, next_look)
+        return Verdict(lost, missing, unheard, silence, self._next_look(sight))
+
+    def _next_look(self, sight: Sight[Key]) -> float:
+        if sight.answers is not None:
+            self._patience = min(self._patience + SOON, PATIENT) if self._reticent(sight) else 0.0
+            if self._patience:
+                return self._patience
+        return SOON if self._nowhere or sight.waiting is None else INTERVAL
 
     def _forget(self, sight: Sight[Key]) -> None:
         for memory in (self._workers, self._unheard, self._reports):

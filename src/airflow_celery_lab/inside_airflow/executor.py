@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 #: Seconds for which it is remembered that a task was cut off; a retry may come much later, or never.
 LATER = 3600.0
+#: Seconds for which the scheduler sleeps in each round while no task is with Celery, beside its own quarter (config/airflow.cfg).
+IDLE = 0.75
 
 
 class _Sent(NamedTuple):
@@ -102,6 +104,8 @@ class LabCeleryExecutor(CeleryExecutor):
                 self._look(now)
         except SQLAlchemyError as error:  # The next look is soon; the scheduler must not end for it.
             self.log.warning("Cannot look after the tasks that were sent, Postgres does not answer: %s", error)
+        if not self.running and not self.event_buffer:
+            time.sleep(IDLE)
 
     def revoke_task(self, *, ti: TaskInstance) -> None:
         """Take back what was queued for too long, with its message."""
