@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -17,6 +18,9 @@ from airflow_celery_lab.configuration.credentials import make_private_folder
 from airflow_celery_lab.configuration.state import State
 from airflow_celery_lab.errors import ProjectError
 from airflow_celery_lab.timeline.spans import Timeline
+
+#: Variables of which one is set where a browser can open a window.
+DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 
 Open = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
 
@@ -80,5 +84,7 @@ def _write(path: Path, text: str) -> None:
 def _open(path: Path) -> None:
     import webbrowser
 
-    if not webbrowser.open(path.resolve().as_uri()):
+    # Without a display Python would take a browser for terminals, in which no script runs.
+    display = sys.platform == "darwin" or any(os.environ.get(name) for name in DISPLAYS)
+    if not display or not webbrowser.open(path.resolve().as_uri()):
         print("lab: there is no browser to open here; open the page in your own", file=sys.stderr)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from airflow_celery_lab.configuration import names
 from airflow_celery_lab.timeline import lanes
-from airflow_celery_lab.timeline.spans import Mark, Span, Timeline
+from airflow_celery_lab.timeline.spans import UNKNOWN, Mark, Span, Timeline
 
 #: Colours that the colour-blind can tell apart (Okabe and Ito), on a light ground and on a dark one. The last one of them,
 #: vermilion, is kept for what failed or was lost.
@@ -25,6 +25,8 @@ OTHERS, BAD, QUIET = "#999999", "#D55E00", "rgba(128,128,128,0.5)"
 GRID, CHANGE = "rgba(128,128,128,0.25)", "#888888"
 #: Pixels of a lane, and what the axis below takes.
 LANE, AXIS = 26, 44
+#: Parts of a lane that a row of labels above the lanes takes.
+LABEL = 0.7
 #: Lanes that the waits of one queue, or all deferred tasks, take at most; they have no slots.
 MOST = 5
 #: Parts of a lane: a bar, and the wait before it at the lane's lower edge.
@@ -52,7 +54,6 @@ def page(timeline: Timeline) -> str:
     """Return the page."""
     from plotly.offline import get_plotlyjs  # 0.3 s, which only the command that draws spends.
 
-    plotly = base64.b64encode(gzip.compress(get_plotlyjs().encode(), 6, mtime=0)).decode()
     tries = {(span.name, span.try_number) for span in timeline.spans}
     what = f"{timeline.state} · {_count(len({name for name, _ in tries}), 'task')}, {_count(len(tries), 'try', 'tries')} · {_seconds(timeline.end - timeline.start)}"
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
@@ -60,8 +61,8 @@ def page(timeline: Timeline) -> str:
         run=html.escape(timeline.run_id),
         what=html.escape(what),
         legend="".join(f'<li><i style="background:{colour}"></i>{html.escape(name)}</li>' for name, colour in _legend(timeline)),
-        figure=json.dumps(figure(timeline), separators=(",", ":")).replace("<", "\\u003c"),
-        plotly=plotly,
+        figure=_packed(json.dumps(figure(timeline), separators=(",", ":"))),
+        plotly=_packed(get_plotlyjs()),
     )
 
 
@@ -91,7 +92,7 @@ class _Drawing:
         self._groups: list[Group] = []
         self._places: dict[Span, tuple[float, float]] = {}  # The middle, and the height.
         self._labels = self._label_rows()
-        self._top = float(1 + max((row for row in self._labels if row is not None), default=-1))
+        self._top = LABEL * (1 + max((row for row in self._labels if row is not None), default=-1))
         self._place_slots()
         self._place_others("deferred", timeline.of_kind("deferred"))
         homeless = [span for span in timeline.of_kind("waiting") if span.slot is None]
@@ -164,11 +165,12 @@ class _Drawing:
         timeline = self._timeline
         slots = dict(timeline.slots)
         for span in timeline.of_kind("running"):
-            slots[span.worker or ""] = max(slots.get(span.worker or "", 0), span.slot or 1)
+            worker = span.worker or UNKNOWN
+            slots[worker] = max(slots.get(worker, 0), span.slot or 1)
         for worker in sorted(slots, key=names.in_order):
             group = self._group(f"{worker} · {_count(slots[worker], 'slot')}", slots[worker], slots[worker])
             for span in timeline.spans:
-                if span.slot is not None and (span.worker or "") == worker:
+                if span.slot is not None and (span.worker or UNKNOWN) == worker:
                     y = group.top + 0.5 + span.slot
                     self._places[span] = (y, BAR) if span.kind == "running" else (y + (BAR + WAIT) / 2, WAIT)
 
@@ -252,7 +254,7 @@ class _Drawing:
             "name": "marks",
             "mode": "markers+text",
             "x": [self._x(mark.when) for mark in marks],
-            "y": [(row or 0) + 0.5 for row in self._labels],
+            "y": [round(LABEL * ((row or 0) + 0.5), 3) for row in self._labels],
             "text": ["" if row is None else html.escape(mark.what) for mark, row in zip(marks, self._labels, strict=True)],
             "textposition": ["middle left" if left else "middle right" for left in late],
             "cliponaxis": False,
@@ -312,6 +314,11 @@ def _legend(timeline: Timeline) -> Iterable[tuple[str, str]]:
         yield "waiting for a worker", QUIET
     if any(span.state in BROKEN for span in timeline.of_kind("running")):
         yield "lost or failed", BAD
+
+
+def _packed(text: str) -> str:
+    """Return what the page unpacks."""
+    return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
 
 
 def _lines(*lines: str) -> str:

@@ -31,6 +31,8 @@ LOST, RESENT = ("worker lost", "heartbeat timeout"), "message lost"
 FAULTS = ("kill", "pause", "experiment")
 #: States of a try that has not ended, whatever end an earlier try or turn has left.
 UNFINISHED = frozenset({*WAITING, "running", "restarting", *GIVEN_BACK})
+#: A worker whose name Airflow does not have.
+UNKNOWN = "?"
 #: States of a task for which no worker was ever asked.
 NEVER_SENT = ("upstream_failed", "skipped", "removed")
 
@@ -45,7 +47,7 @@ class Span:
     map_index: int  #: -1 for a task that is not mapped
     try_number: int
     queue: str | None
-    worker: str | None  #: that ran it, or whose slot it waited for or gave back; None where none has had it yet
+    worker: str | None  #: that ran it, or whose slot it waited for or gave back; None while none has had it
     #: Of the worker, from 1, for what runs or waits for that: the lowest free one, as Celery does not record which it was.
     slot: int | None
     start: float
@@ -170,7 +172,7 @@ def _changes(row: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Ite
         for event in events:
             if event["event"] in {TAKEN, *GIVEN_BACK}:
                 kind: Kind = "running" if event["event"] == TAKEN else "deferred"
-                yield _Change(moment(event["when"]) or 0.0, kind, _host(event) or worker, event["event"])
+                yield _Change(moment(event["when"]) or 0.0, kind, _host(event) or worker or UNKNOWN, event["event"])
     elif taken and start is not None:
         if able is not None and able > start:
             # Without events, as in Airflow 3.1, it is only known that it gave its slot back, and could run again at `able`.

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_celery_lab.configuration import names
 from airflow_celery_lab.timeline import lanes
-from airflow_celery_lab.timeline.spans import Span, Timeline
+from airflow_celery_lab.timeline.spans import UNKNOWN, Span, Timeline
 
 #: The process that stands for the run as a whole: what was done to the lab, and how many tasks wait.
 RUN = 1
@@ -17,11 +17,11 @@ DEFERRED = "deferred"
 
 def chrome(timeline: Timeline) -> dict[str, Any]:
     """Return the trace: a process for each worker with a thread a slot, times in microseconds since the run's start."""
-    workers = sorted({*timeline.slots, *(span.worker for span in timeline.of_kind("running") if span.worker)}, key=names.in_order)
+    workers = sorted({*timeline.slots, *(span.worker or UNKNOWN for span in timeline.of_kind("running"))}, key=names.in_order)
     pids = {name: pid for pid, name in enumerate([*workers, DEFERRED], start=RUN + 1)}
     deferred = timeline.of_kind("deferred")
     places = lanes.assign([(span.start, timeline.until(span)) for span in deferred])
-    tracks = {span: (pids[span.worker or DEFERRED], span.slot or 0) for span in timeline.of_kind("running")}
+    tracks = {span: (pids[span.worker or UNKNOWN], span.slot or 0) for span in timeline.of_kind("running")}
     tracks.update({span: (pids[DEFERRED], place + 1) for span, place in zip(deferred, places, strict=True)})
     events = [
         *_names(timeline, pids, set(tracks.values())),
