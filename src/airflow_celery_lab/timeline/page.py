@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from string import Template
-from typing import Any, NamedTuple
+from typing import Any
 
 from airflow_celery_lab.configuration import names
-from airflow_celery_lab.timeline import lanes
-from airflow_celery_lab.timeline.spans import UNKNOWN, Mark, Span, Timeline
+from airflow_celery_lab.timeline import layout as layouts
+from airflow_celery_lab.timeline.spans import Mark, Span, Timeline
 
 #: Colours that the colour-blind can tell apart (Okabe and Ito), on a light ground and on a dark one. The last one of them,
 #: vermilion, is kept for what failed or was lost.
@@ -25,29 +25,10 @@ OTHERS, BAD, QUIET = "#999999", "#D55E00", "rgba(128,128,128,0.5)"
 GRID, CHANGE = "rgba(128,128,128,0.25)", "#888888"
 #: Pixels of a lane, and what the axis below takes.
 LANE, AXIS = 26, 44
-#: Parts of a lane that a row of labels above the lanes takes.
-LABEL = 0.7
-#: Lanes that the waits of one queue, or all deferred tasks, take at most; they have no slots.
-MOST = 5
-#: Parts of a lane: a bar, and the wait before it at the lane's lower edge.
-BAR, WAIT = 0.7, 0.12
-#: Parts of the time axis that one letter of a label takes in a window of 600 pixels.
-LETTER = 1 / 70
-#: Label rows above the lanes at most; a mark that finds no room there has its words where the pointer is.
-LABELS = 6
 UNITS = ((7200.0, "hours", 3600.0), (600.0, "minutes", 60.0), (0.0, "seconds", 1.0))
 #: What becomes of a task's try, for which its bar is crossed.
 BROKEN = ("failed", "lost", "up_for_retry")
 TEMPLATE = Path(__file__).with_name("page.html")
-
-
-class Group(NamedTuple):
-    """Lanes below one heading."""
-
-    heading: str
-    top: float  #: of the heading, in lanes from the top of the drawing
-    lanes: float  #: below it
-    slots: int = 0  #: of a worker, a lane each
 
 
 def page(timeline: Timeline) -> str:
@@ -89,15 +70,7 @@ class _Drawing:
         length = timeline.end - timeline.start
         self._unit, self._scale = next((unit, scale) for least, unit, scale in UNITS if length >= least)
         self._colours = colours(timeline)
-        self._groups: list[Group] = []
-        self._places: dict[Span, tuple[float, float]] = {}  # The middle, and the height.
-        self._labels = self._label_rows()
-        self._top = LABEL * (1 + max((row for row in self._labels if row is not None), default=-1))
-        self._place_slots()
-        self._place_others("deferred", timeline.of_kind("deferred"))
-        homeless = [span for span in timeline.of_kind("waiting") if span.slot is None]
-        for queue in sorted({span.queue or "" for span in homeless}):
-            self._place_others(f"waiting on {queue}", [span for span in homeless if (span.queue or "") == queue])
+        self._layout = layouts.layout(timeline)
 
     def traces(self) -> list[dict[str, Any]]:
         """Return bars, lines and marks."""
@@ -115,19 +88,19 @@ class _Drawing:
     def layout(self) -> dict[str, Any]:
         """Return axes, headings and the lines of the marks."""
         length = self._x(self._timeline.end)
-        bottom = max((group.top + 1 + group.lanes for group in self._groups), default=self._top + 1)
+        bottom = self._layout.bottom
         headings = [
             {
                 "x": 0,
                 "xref": "paper",
-                "y": group.top + 0.55,
+                "y": group.top + 0.55 * layouts.HEADING,
                 "text": f"<b>{html.escape(group.heading)}</b>",
                 "showarrow": False,
                 "xanchor": "left",
             }
-            for group in self._groups
+            for group in self._layout.groups
         ]
-        slots = [(group.top + 0.5 + slot, str(slot)) for group in self._groups for slot in range(1, group.slots + 1)]
+        slots = [(group.middle(slot), str(slot)) for group in self._layout.groups for slot in range(1, group.slots + 1)]
         return {
             "height": round(bottom * LANE) + AXIS,
             "margin": {"l": 24, "r": 12, "t": 0, "b": AXIS},
@@ -161,34 +134,6 @@ class _Drawing:
     def _x(self, when: float) -> float:
         return round((when - self._timeline.start) / self._scale, 4)
 
-    def _place_slots(self) -> None:
-        timeline = self._timeline
-        slots = dict(timeline.slots)
-        for span in timeline.of_kind("running"):
-            worker = span.worker or UNKNOWN
-            slots[worker] = max(slots.get(worker, 0), span.slot or 1)
-        for worker in sorted(slots, key=names.in_order):
-            group = self._group(f"{worker} · {_count(slots[worker], 'slot')}", slots[worker], slots[worker])
-            for span in timeline.spans:
-                if span.slot is not None and (span.worker or UNKNOWN) == worker:
-                    y = group.top + 0.5 + span.slot
-                    self._places[span] = (y, BAR) if span.kind == "running" else (y + (BAR + WAIT) / 2, WAIT)
-
-    def _place_others(self, heading: str, spans: Sequence[Span]) -> None:
-        """Place spans that have no slots beside each other, thinner where there are many."""
-        if not spans:
-            return
-        found = lanes.assign([(span.start, self._timeline.until(span)) for span in spans])
-        height = min(0.5, MOST / (max(found) + 1))
-        group = self._group(heading, height * (max(found) + 1))
-        for span, lane in zip(spans, found, strict=True):
-            self._places[span] = group.top + 1 + height * (lane + 0.5), height * 0.85
-
-    def _group(self, heading: str, height: float, slots: int = 0) -> Group:
-        top = self._groups[-1].top + 1 + self._groups[-1].lanes + 0.3 if self._groups else self._top
-        self._groups.append(Group(heading, top, height, slots))
-        return self._groups[-1]
-
     def _bars(self, kind: str, spans: Sequence[Span]) -> dict[str, Any]:
         colour = [QUIET if kind == "waiting" else self._colours[span.task_id] for span in spans]
         bars: dict[str, Any] = {
@@ -197,8 +142,8 @@ class _Drawing:
             "orientation": "h",
             "base": [self._x(span.start) for span in spans],
             "x": [round((self._timeline.until(span) - span.start) / self._scale, 4) for span in spans],
-            "y": [round(self._places[span][0], 3) for span in spans],
-            "width": [round(self._places[span][1], 3) for span in spans],
+            "y": [round(self._layout.places[span].middle, 4) for span in spans],
+            "width": [round(self._layout.places[span].height, 4) for span in spans],
             # A line keeps what is shorter than a pixel visible.
             "marker": {"color": colour, "line": {"width": 0.5, "color": colour}, "opacity": 1.0 if kind == "running" else 0.5},
             "hovertext": [self._told(span) for span in spans],
@@ -222,7 +167,7 @@ class _Drawing:
         y: list[float | None] = []
         for before, after in self._timeline.retries():
             x += [self._x(self._timeline.until(before)), self._x(after.start), None]
-            y += [self._places[before][0], self._places[after][0], None]
+            y += [self._layout.places[before].middle, self._layout.places[after].middle, None]
         return {
             "type": "scatter",
             "name": "retries",
@@ -240,7 +185,7 @@ class _Drawing:
             "name": "lost or failed",
             "mode": "markers",
             "x": [self._x(self._timeline.until(span)) for span in broken],
-            "y": [self._places[span][0] for span in broken],
+            "y": [self._layout.places[span].middle for span in broken],
             "marker": {"symbol": "x", "size": 9, "color": BAD},
             "hovertext": [self._told(span) for span in broken],
             "hoverinfo": "text",
@@ -248,33 +193,19 @@ class _Drawing:
 
     def _marks(self) -> dict[str, Any]:
         marks = self._timeline.marks
-        late = [self._x(mark.when) > self._x(self._timeline.end) * 0.6 for mark in marks]
         return {
             "type": "scatter",
             "name": "marks",
             "mode": "markers+text",
             "x": [self._x(mark.when) for mark in marks],
-            "y": [round(LABEL * ((row or 0) + 0.5), 3) for row in self._labels],
-            "text": ["" if row is None else html.escape(mark.what) for mark, row in zip(marks, self._labels, strict=True)],
-            "textposition": ["middle left" if left else "middle right" for left in late],
+            "y": [round(layouts.LABEL * ((row or 0) + 0.5), 3) for row in self._layout.labels],
+            "text": ["" if row is None else html.escape(mark.what) for mark, row in zip(marks, self._layout.labels, strict=True)],
+            "textposition": ["middle left" if layouts.is_late(self._timeline, mark) else "middle right" for mark in marks],
             "cliponaxis": False,
             "marker": {"symbol": "triangle-down", "size": 9, "color": [BAD if mark.fault else CHANGE for mark in marks]},
             "hovertext": [_lines(f"<b>{html.escape(mark.what)}</b>", html.escape(mark.detail), self._clock(mark.when)) for mark in marks],
             "hoverinfo": "text",
         }
-
-    def _label_rows(self) -> list[int | None]:
-        """Return the row above the lanes in which each mark's label has room, None where there is no such row."""
-        timeline = self._timeline
-        length = (timeline.end - timeline.start) or 1.0
-
-        def room(mark: Mark) -> tuple[float, float]:
-            width = (len(mark.what) + 3) * LETTER * length
-            left = mark.when - timeline.start > 0.6 * length
-            return (mark.when - width, mark.when) if left else (mark.when, mark.when + width)
-
-        rows = lanes.assign([room(mark) for mark in timeline.marks])
-        return [row if row < LABELS else None for row in rows]
 
     def _line(self, mark: Mark) -> dict[str, Any]:
         x = self._x(mark.when)
