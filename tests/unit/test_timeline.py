@@ -3,15 +3,19 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import plotly.graph_objects
 import pytest
 
+from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.journal import Act
-from airflow_celery_lab.timeline import lanes, page, spans, trace
-from airflow_celery_lab.timeline.spans import Recording, Span, Timeline
+from airflow_celery_lab.configuration.state import State
+from airflow_celery_lab.timeline import lanes, layout, page, recording, spans, trace
+from airflow_celery_lab.timeline.spans import Mark, Recording, Span, Timeline
 
 RECORDINGS = Path(__file__).parent / "recordings"
 
@@ -164,6 +168,54 @@ def test_there_are_no_more_lanes_than_intervals_at_one_moment() -> None:
     assert set(lanes.assign([(number, number + 3) for number in range(1000)])) == {0, 1, 2}
 
 
+class Asked:
+    """A lab that gives the answers of a recorded run, and remembers what it was asked."""
+
+    def __init__(self, record: Recording, home: Path) -> None:
+        self.api = self
+        self.lab = SimpleNamespace(state=State(home))
+        self.records: dict[str, Any] = {}
+        self.tried: list[str] = []
+        self.looks = 0
+        self._record = record
+
+    def task_instances(self, _dag_id: str, _run_id: str) -> list[Mapping[str, Any]]:
+        return list({row["task_id"]: row for row in self._record.tries}.values())
+
+    def tries(self, _dag_id: str, _run_id: str, task_id: str, _map_index: int) -> list[Mapping[str, Any]]:
+        self.tried.append(task_id)
+        return [row for row in self._record.tries if row["task_id"] == task_id]
+
+    def events(self, _dag_id: str, _run_id: str, *kinds: str) -> list[Mapping[str, Any]]:
+        self.looks += 1
+        return [event for event in self._record.events if event["event"] in kinds]
+
+    def slots(self) -> dict[str, int]:
+        return dict.fromkeys(self.records, 4)
+
+
+class TestRecording:
+    @pytest.mark.parametrize(("name", "tried", "looks"), [("four_at_once", [], 1), ("lost_worker", ["count"], 1), ("deferral", [], 2)])
+    def test_tries_and_events_are_asked_for_where_the_listing_of_tasks_does_not_say_it_all(
+        self, name: str, tried: list[str], looks: int, tmp_path: Path
+    ) -> None:
+        record = recorded(name)
+        asked = Asked(record, tmp_path)
+
+        found = recording.record(cast("Cluster", asked), record.run)
+
+        assert (asked.tried, asked.looks) == (tried, looks)
+        assert (found.tries, found.events) == (record.tries, record.events)
+
+    def test_workers_that_were_started_after_the_run_are_none_of_it(self, tmp_path: Path) -> None:
+        record = recorded("four_at_once")
+        asked = Asked(record, tmp_path)
+        end = spans.timeline(record).end
+        asked.records = {"old": SimpleNamespace(started=end - 100), "new": SimpleNamespace(started=end + 1)}
+
+        assert recording.record(cast("Cluster", asked), record.run).slots == {"old": 4}
+
+
 class TestTrace:
     def events(self, name: str, phase: str) -> list[dict[str, Any]]:
         return [event for event in trace.chrome(timeline(name))["traceEvents"] if event["ph"] == phase]
@@ -201,6 +253,37 @@ class TestTrace:
         depths = [(event["name"], event["args"]["tasks"]) for event in self.events("four_at_once", "C")]
 
         assert depths == [("waiting on default", number) for number in (4, 3, 2, 1, 0)]
+
+
+class TestLayout:
+    def test_labels_of_marks_that_are_close_stand_in_rows_of_their_own(self) -> None:
+        found = replace(many(100), marks=[Mark(10.0, "kill a"), Mark(10.1, "kill b"), Mark(20.0, "kill c")])
+
+        assert layout.label_rows(found) == [0, 1, 0]
+
+    def test_a_label_near_the_end_stands_left_of_its_mark(self) -> None:
+        found = replace(many(100), marks=[Mark(25.0, "kill a")])
+
+        assert layout.is_late(found, found.marks[0])
+
+    def test_marks_without_room_for_a_label_have_none(self) -> None:
+        found = replace(many(100), marks=[Mark(10.0, "kill a")] * 50)
+
+        assert [row is None for row in layout.label_rows(found)] == [False] * layout.LABELS + [True] * (50 - layout.LABELS)
+
+    def test_nothing_lies_over_another_thing(self) -> None:
+        found = timeline("deferral")
+        places = layout.layout(found).places
+
+        assert set(places) == set(found.spans)
+        assert all(
+            one.end is not None and other.end is not None and (one.end <= other.start or other.end <= one.start)
+            for one in found.spans
+            for other in found.spans
+            if one is not other
+            and one.kind != "waiting" != other.kind
+            and abs(places[one].middle - places[other].middle) < places[one].height
+        )
 
 
 class TestPage:
