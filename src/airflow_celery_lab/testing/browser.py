@@ -48,7 +48,7 @@ class Browser:
         self._connection = connection
         self._number = 0
         self.errors: list[str] = []  #: of scripts, and what the console has as errors
-        self.requests: list[str] = []  #: addresses
+        self.requests: list[str] = []  #: addresses of what a page does not hold itself
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
@@ -118,7 +118,7 @@ class Browser:
                 self.errors.append(" ".join(str(item.get("value", item.get("description"))) for item in given["args"]))
             case "Log.entryAdded" if given["entry"]["level"] == "error":
                 self.errors.append(f"{given['entry']['text']} {given['entry'].get('url', '')}".strip())
-            case "Network.requestWillBeSent":
+            case "Network.requestWillBeSent" if not given["request"]["url"].startswith("data:"):
                 self.requests.append(str(given["request"]["url"]))
 
 
