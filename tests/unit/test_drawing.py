@@ -36,7 +36,12 @@ def test_no_browser_is_opened_where_there_is_no_display(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opened: list[str] = []
-    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
+
+    def note(address: str) -> bool:
+        opened.append(address)
+        return True
+
+    monkeypatch.setattr(webbrowser, "open", note)
     monkeypatch.setattr(sys, "platform", "linux")
     for name in drawing.DISPLAYS:
         monkeypatch.delenv(name, raising=False)
