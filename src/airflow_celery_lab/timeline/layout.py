@@ -66,8 +66,7 @@ def layout(timeline: Timeline) -> Layout:
         groups.append(Group(heading, start, start + HEADING + height, slots))
         return groups[-1]
 
-    workers = _slots(timeline)
-    of_workers = {worker: add(f"{worker} · {slots} slot{'s' if slots > 1 else ''}", slots, slots) for worker, slots in workers.items()}
+    of_workers = {worker: add(_heading(timeline, worker), slots, slots) for worker, slots in _slots(timeline).items()}
     for span in timeline.spans:
         if span.slot is not None:
             middle = of_workers[span.worker or UNKNOWN].middle(span.slot)
@@ -102,6 +101,12 @@ def _slots(timeline: Timeline) -> dict[str, int]:
         worker = span.worker or UNKNOWN
         slots[worker] = max(slots.get(worker, 1), span.slot or 1)
     return {worker: slots[worker] for worker in sorted(slots, key=names.in_order)}
+
+
+def _heading(timeline: Timeline, worker: str) -> str:
+    """Return the worker's name, with the number of its slots where that is known: those that were never used have no bar."""
+    slots = timeline.slots.get(worker)
+    return worker if slots is None else f"{worker} · {slots} slot{'s' if slots > 1 else ''}"
 
 
 def _without_slots(timeline: Timeline, heading: str, spans: Sequence[Span], add: Callable[[str, float], Group]) -> dict[Span, Place]:
