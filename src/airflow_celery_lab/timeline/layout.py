@@ -74,7 +74,8 @@ def layout(timeline: Timeline) -> Layout:
     places.update(_without_slots(timeline, "deferred", timeline.of_kind("deferred"), add))
     untaken = [span for span in timeline.of_kind("waiting") if span.slot is None]
     for queue in sorted({span.queue or "" for span in untaken}):
-        places.update(_without_slots(timeline, f"waiting on {queue}", [span for span in untaken if (span.queue or "") == queue], add))
+        own = [span for span in untaken if (span.queue or "") == queue]
+        places.update(_without_slots(timeline, f"waiting on {queue} · {len(own)} task{'s' if len(own) > 1 else ''}", own, add))
     return Layout(labels, groups, places)
 
 

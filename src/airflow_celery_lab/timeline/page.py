@@ -144,8 +144,12 @@ class _Drawing:
             "x": [round((self._timeline.until(span) - span.start) / self._scale, 4) for span in spans],
             "y": [round(self._layout.places[span].middle, 4) for span in spans],
             "width": [round(self._layout.places[span].height, 4) for span in spans],
-            # A line keeps what is shorter than a pixel visible.
-            "marker": {"color": colour, "line": {"width": 0.5, "color": colour}, "opacity": 1.0 if kind == "running" else 0.5},
+            # A line keeps visible what ran for less than a pixel; those of a thousand waits would lie over each other.
+            "marker": {
+                "color": colour,
+                "line": {"width": 0.0 if kind == "waiting" else 0.5, "color": colour},
+                "opacity": 1.0 if kind == "running" else 0.5,
+            },
             "hovertext": [self._told(span) for span in spans],
             "hoverinfo": "text",
             "textposition": "none",
