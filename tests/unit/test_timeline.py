@@ -81,13 +81,12 @@ class TestSpans:
             ("running", "wait_0", 1, "worker-default", 1, 11.7, 11.8, "success"),
         ]
 
-    def test_without_events_a_deferral_is_known_by_the_moment_at_which_the_task_could_run_again(self) -> None:
+    def test_without_events_no_time_of_a_deferred_task_is_said_to_be_in_a_slot(self) -> None:
         """Airflow 3.1 has none."""
         found = spans.timeline(recorded("deferral")._replace(events=[]))
 
         assert [row for row in brief(found) if row[1] == "wait_0"] == [
-            ("deferred", "wait_0", 1, "worker-default", None, 0.2, 10.0, "deferred"),
-            ("running", "wait_0", 1, "worker-default", 2, 10.0, 11.8, "success"),
+            ("deferred", "wait_0", 1, "worker-default", None, 0.2, 11.8, "success"),
         ]
 
     def test_mapped_tasks_have_their_index(self) -> None:

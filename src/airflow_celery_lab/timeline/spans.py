@@ -174,12 +174,11 @@ def _changes(row: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Ite
                 kind: Kind = "running" if event["event"] == TAKEN else "deferred"
                 yield _Change(moment(event["when"]) or 0.0, kind, _host(event) or worker or UNKNOWN, event["event"])
     elif taken and start is not None:
-        if able is not None and able > start:
-            # Without events, as in Airflow 3.1, it is only known that it gave its slot back, and could run again at `able`.
-            yield _Change(start, "deferred", worker, GIVEN_BACK[0])
-            yield _Change(able, "running", worker, TAKEN)
+        # Without events, as in Airflow 3.1, a later `able` tells that it gave its slot back, and nothing when it ran again.
+        again = able is not None and able > start
+        yield _Change(start, "deferred" if again or row["state"] in GIVEN_BACK else "running", worker, TAKEN)
+        if again:
             return
-        yield _Change(start, "deferred" if row["state"] in GIVEN_BACK else "running", worker, TAKEN)
     elif row["state"] in NEVER_SENT:
         return
     if able is not None:
