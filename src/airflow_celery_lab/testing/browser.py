@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import psutil
 
 from airflow_celery_lab.errors import MissingProgramError, NotReadyError
 from airflow_celery_lab.wait import wait_until
@@ -23,14 +24,15 @@ if TYPE_CHECKING:
 
 #: Names of the program in distributions.
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-#: Seconds for one answer of the browser, and for its start on a busy machine.
-ANSWER, START = 30.0, 60.0
+#: Seconds for one answer of the browser, for its start on a busy machine, and for its end.
+ANSWER, START, END = 30.0, 60.0, 10.0
 #: Nothing that calls home, asks, or differs from one start to the next.
 OPTIONS = (
     "--headless=new",
     "--disable-gpu",
     "--no-first-run",
     "--disable-background-networking",
+    "--disable-breakpad",
     "--disable-dev-shm-usage",
     "--hide-scrollbars",
 )
@@ -146,12 +148,21 @@ def browser(*, width: int = 1200, height: int = 800, dark: bool = False) -> Iter
             page = Browser(connection)
             page.look(width, height, dark=dark)
             yield page
-            with suppress(NotReadyError):
-                page.call("Page.close")
     finally:
-        process.terminate()
-        process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+        _end(process)
+        shutil.rmtree(folder)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the browser with its helpers, which write to its folder for a moment longer than it does."""
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []
+    process.terminate()
+    _, left = psutil.wait_procs(family, timeout=END)
+    for one in left:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(left)
+    process.wait()
 
 
 def _address(process: subprocess.Popen[bytes], file: Path) -> str:
