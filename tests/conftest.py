@@ -7,11 +7,15 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_celery_lab import command
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
+
+if TYPE_CHECKING:
+    from airflow_celery_lab.testing.browser import Browser
 
 pytest_plugins = ["airflow_celery_lab.testing"]
 
@@ -23,6 +27,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "e2e" in item.path.parts:
             item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    """A browser without a window; CI has to have one."""
+    from airflow_celery_lab.testing import browser as browsers  # Not before pytest has prepared that package.
+
+    if browsers.program() is None and "CI" not in os.environ:
+        pytest.skip("there is no Chromium on this machine")
+    with browsers.browser() as page:
+        yield page
 
 
 @pytest.fixture(scope="session")

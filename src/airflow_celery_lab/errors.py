@@ -115,6 +115,12 @@ class ProjectError(LabError):
     status = 23
 
 
+class UnknownRunError(LabError):
+    """There is no such DAG run, or none yet."""
+
+    status = 25
+
+
 class DagFileError(LabError):
     """A DAG file cannot be read, or does not hold the DAG that is asked for."""
 

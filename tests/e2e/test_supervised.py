@@ -22,6 +22,7 @@ from airflow_celery_lab.configuration.environment import wiring
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.experiments import trials as experiments
 from airflow_celery_lab.testing import ThrowawayLab, leftovers, throwaway_lab
+from airflow_celery_lab.testing.browser import Browser
 from airflow_celery_lab.testing.checkouts import copy_checkout
 from airflow_celery_lab.wait import wait_until
 
@@ -294,6 +295,44 @@ def test_a_killed_workers_task_runs_on_another_one_at_once_and_says_why(three_wo
     reason = f"{victim} was lost at "
     assert reason in json.dumps(cluster.api.log("worker_loss", run_id, "count", 1))
     assert any(event["run_id"] == run_id and reason in event["extra"] for event in events(cluster, "worker lost"))
+
+
+@pytest.mark.release
+def test_the_timeline_of_a_run_shows_each_stay_in_a_slot_and_the_fault_between_them(
+    three_workers: ThrowawayLab, browser: Browser, tmp_path: Path
+) -> None:
+    cluster = three_workers.cluster
+    run_id = cluster.trigger("worker_loss", {"seconds": 3})
+    wait_until(lambda: None if cluster.look("worker_loss", run_id).tasks[0].state == "running" else "not yet", 30, "the task")
+    victim = cluster.look("worker_loss", run_id).tasks[0].worker or ""
+    three_workers.command("kill", victim)
+    wait_until(lambda: None if cluster.api.run_state("worker_loss", run_id) == "success" else "running", 60, "the run")
+
+    (page,) = three_workers.command("timeline", "worker_loss").stdout.splitlines()
+    data = json.loads(three_workers.command("timeline", "worker_loss", run_id, "--json", "--trace", str(tmp_path / "trace")).stdout)
+
+    assert Path(page).is_relative_to(cluster.settings.home)
+    assert Path(page).stat().st_size < 5_000_000
+    running = [span for span in data["spans"] if span["kind"] == "running"]
+    assert [(span["try_number"], span["state"]) for span in running] == [(1, "lost"), (2, "success")]
+    assert running[0]["worker"] == victim
+    assert [mark["what"] for mark in data["marks"]] == [f"kill {victim}", "worker lost (1 task)"]
+    assert {event["ph"] for event in json.loads((tmp_path / "trace").read_text())["traceEvents"]} == {*"MXsfiC"}
+    browser.look(600, 700)
+    browser.open(Path(page).as_uri(), "document.body?.dataset.drawn === 'yes'")
+    assert browser.evaluate("document.querySelectorAll('.bars .point').length") == len(data["spans"])
+    assert browser.evaluate("document.documentElement.scrollWidth") == 600
+    bar = browser.evaluate("[...document.querySelectorAll('.bars .point')].at(-1).getBoundingClientRect().toJSON()")
+    browser.point(bar["x"] + bar["width"] / 2, bar["y"] + bar["height"] / 2)
+    told = "document.querySelector('.hoverlayer').textContent"
+    wait_until(lambda: None if "try 2" in browser.evaluate(told) else "nothing", 5, "the words at the pointer")
+    assert f"worker {running[1]['worker']}" in browser.evaluate(told)
+    browser.drag(bar["x"] + 1, bar["y"] + 2, bar["x"] + bar["width"] / 2)
+    wide = bar["width"] * 1.5
+    wider = f"[...document.querySelectorAll('.bars .point')].at(-1).getBoundingClientRect().width > {wide}"
+    wait_until(lambda: None if browser.evaluate(wider) else "as wide as before", 5, "a closer look")
+    assert browser.errors == []
+    assert browser.requests == [Path(page).as_uri()]
 
 
 def events(cluster: Cluster, name: str) -> list[dict[str, str]]:

@@ -265,7 +265,7 @@ def test_a_python_without_its_venv_module_is_told_with_the_command_that_installs
 
     assert done.returncode == 13
     assert done.stderr.splitlines() == [
-        f"lab: setting up {checkout.venv} (about 400 MB, once)",
+        f"lab: setting up {checkout.venv} (about 450 MB, once)",
         f"lab: {tmp_path}/python3 has no venv module; install it (Debian: sudo apt-get install python3-venv).",
     ]
     assert checkout.environments() == []

@@ -54,6 +54,14 @@ def test_importing_the_package_imports_nothing_large() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["airflow_celery_lab"]
 
 
+def test_what_draws_is_imported_by_the_command_that_draws_alone() -> None:
+    code = (
+        "import sys, airflow_celery_lab.cli.main; print(*(name for name in ('plotly', 'websockets', 'webbrowser') if name in sys.modules))"
+    )
+
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == []
+
+
 def test_the_version_stands_in_one_place() -> None:
     """The checkout's environment has no installed distribution: pyproject.toml takes the version from the package."""
     text = (roots.DATA / "pyproject.toml").read_text(encoding="utf-8")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from airflow_celery_lab.cluster import runs
 from airflow_celery_lab.cluster.rest import AirflowApi
 from airflow_celery_lab.cluster.waits import Waits
-from airflow_celery_lab.errors import NotRunningError
+from airflow_celery_lab.errors import LabError, NotRunningError, UnknownDagError, UnknownRunError
 
 
 class RecordedApi:
@@ -143,6 +144,46 @@ def test_a_run_that_goes_on_names_the_tasks_that_wait_for_a_pool_that_is_not_the
 
     assert found[0] == "f"
     assert found[1].startswith("there is no pool 'gpu'")
+
+
+class Runs:
+    """Airflow's answers about the runs of two DAGs, one of which has none."""
+
+    def newest_run(self, dag_id: str) -> Mapping[str, Any] | None:
+        if dag_id == "gone":
+            raise UnknownDagError(dag_id)
+        return {"dag_id": "ran", "dag_run_id": "second"} if dag_id in {"~", "ran"} else None
+
+    def run(self, dag_id: str, run_id: str) -> Mapping[str, Any]:
+        if run_id not in {"first", "second"}:
+            raise UnknownRunError(run_id)
+        return {"dag_id": dag_id, "dag_run_id": run_id}
+
+    def dag_ids(self) -> list[str]:
+        return ["ran", "idle"]
+
+    def import_errors(self) -> list[Any]:
+        return []
+
+
+@pytest.mark.parametrize(("named", "found"), [((None, None), "second"), (("ran", None), "second"), (("ran", "first"), "first")])
+def test_the_run_that_is_found_is_the_newest_one_or_the_one_that_is_named(named: tuple[str | None, str | None], found: str) -> None:
+    assert runs.find(cast("AirflowApi", Runs()), Path("dags"), *named)["dag_run_id"] == found
+
+
+@pytest.mark.parametrize(
+    ("named", "kind", "told"),
+    [
+        (("gone", None), UnknownDagError, "there is no DAG 'gone' in dags; there is idle, ran."),
+        (("idle", None), UnknownRunError, "idle has not run yet; `airflow-celery-lab run idle` runs it."),
+        (("ran", "third"), UnknownRunError, "there is no run 'third' of ran; the newest one is second."),
+    ],
+)
+def test_a_run_that_there_is_not_is_told_with_what_there_is(named: tuple[str, str | None], kind: type[LabError], told: str) -> None:
+    with pytest.raises(kind) as error:
+        runs.find(cast("AirflowApi", Runs()), Path("dags"), *named)
+
+    assert str(error.value) == told
 
 
 def test_the_json_of_a_run_names_its_fields() -> None:

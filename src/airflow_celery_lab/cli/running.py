@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from airflow_celery_lab.cli.app import PASS_ON, Json, app, print_json
+from airflow_celery_lab.cli.drawing import draw
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.runs import Run
 from airflow_celery_lab.configuration import environment, roots
@@ -30,6 +31,8 @@ def run(
     dag: Annotated[str, typer.Argument(help="Id of the DAG.")],
     conf: Annotated[str, typer.Option(metavar="JSON", help="The run's parameters, such as '{\"tasks\": 40}'.")] = "{}",
     as_json: Json = False,
+    timeline: Annotated[bool, typer.Option("--timeline", help="Draw its timeline, and print the page's path.")] = False,
+    show: Annotated[bool, typer.Option("--open", help="Draw its timeline, and open the page in the browser.")] = False,
 ) -> NoReturn:
     """Run a DAG, show its progress, and who ran what. Exits with 0 when the run succeeded, else with 1."""
     from airflow_celery_lab.cli import tables  # Here and below: what draws takes a while to import, and `--help` does not draw.
@@ -46,6 +49,10 @@ def run(
             print(f"lab: the run {run_id} goes on; see {environment.web_url(cluster.lab)}/dags/{dag}/runs/{run_id}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
         print_json(result.as_json()) if as_json else tables.console.print(tables.run(result))
+        if timeline or show:
+            from airflow_celery_lab.timeline import recording
+
+            print(draw(cluster, recording.timeline(cluster, dag, run_id), show=show), file=sys.stderr if as_json else sys.stdout)
         raise typer.Exit(0 if result.succeeded else FAILED)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from airflow_celery_lab.cluster.broker import Broker
 from airflow_celery_lab.cluster.rest import AirflowApi
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import environment, procfile
+from airflow_celery_lab.configuration import demand, environment, procfile, services
 from airflow_celery_lab.configuration import lab as labs
 from airflow_celery_lab.configuration.credentials import Credentials
 from airflow_celery_lab.configuration.lab import Lab
@@ -86,6 +86,12 @@ class Connections:
     def records(self) -> dict[str, Record]:
         """The running processes, as their launchers describe them."""
         return registry.running(self.lab.state)
+
+    def slots(self) -> dict[str, int]:
+        """Return how many tasks each worker that runs takes at a time."""
+        given = environment.sizes(self.lab, self._environ)
+        found = {name: demand.slots(services.describe(record.command), given) for name, record in self.records.items()}
+        return {name: number for name, number in found.items() if number}
 
     def record(self, name: str) -> Record:
         """Return what the launcher of a running process says of it.

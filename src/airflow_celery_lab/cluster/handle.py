@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow_celery_lab.cluster import faults, judgement, runs
+from airflow_celery_lab.cluster import faults, journal, judgement, runs
 from airflow_celery_lab.cluster.lifecycle import Lifecycle
 from airflow_celery_lab.cluster.runs import Run
 from airflow_celery_lab.inside_airflow import shared_ids
@@ -25,7 +25,9 @@ class Cluster(Lifecycle):
             NotReadyError: some of them cannot be killed.
 
         """
-        return faults.kill(self.record(name), self.supervisor)
+        record = self.record(name)
+        journal.note(self.lab.state, "kill", [name])
+        return faults.kill(record, self.supervisor)
 
     def pause(self, name: str) -> int:
         """Stop a program and all below it, as a hung machine; return how many.
@@ -35,7 +37,9 @@ class Cluster(Lifecycle):
             NotReadyError: it has not become its program yet.
 
         """
-        return faults.pause(self.record(name))
+        count = faults.pause(self.record(name))
+        journal.note(self.lab.state, "pause", [name])
+        return count
 
     def resume(self, name: str) -> int:
         """Let a paused program go on; return how many processes that were.
@@ -44,7 +48,9 @@ class Cluster(Lifecycle):
             UnknownProcessError: no process of that name runs.
 
         """
-        return faults.resume(self.record(name))
+        record = self.record(name)
+        journal.note(self.lab.state, "resume", [name])
+        return faults.resume(record)
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run of a DAG, and return the run's id. Waits a moment for a DAG whose file is new.

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 
-from airflow_celery_lab.cluster import faults, limits, preflight
+from airflow_celery_lab.cluster import faults, journal, limits, preflight
 from airflow_celery_lab.cluster.readiness import OnWait, Readiness, quietly
 from airflow_celery_lab.configuration import demand, environment, procfile
 from airflow_celery_lab.configuration.demand import Demand
@@ -42,6 +42,7 @@ class Lifecycle(Readiness):
             preflight.check(self.settings, procfile.services_of(target), self._environ)
             logger.info("starting %d processes in %s", len(target), self.settings.home)
             demand.write(self.lab.state, self.demand(target))
+            journal.note(self.lab.state, "up")
             self.supervisor.start(target, self._environ)
         self.wait_for(list(self.supervisor.processes), on_wait)
         return time.monotonic() - begin
@@ -96,6 +97,9 @@ class Lifecycle(Readiness):
         self.require_given(target)
         stale = self._stale(target)
         demand.write(self.lab.state, self.demand(target))
+        for what, names in vars(self.plan(target)).items():
+            if names:
+                journal.note(self.lab.state, what, names)
         plan = self.supervisor.apply(target, stale, on_wait)
         self.wait_for([*plan.added, *plan.changed], on_wait)
         return plan
@@ -127,6 +131,7 @@ class Lifecycle(Readiness):
 
         """
         self._require_known(names)
+        journal.note(self.lab.state, "start", names)
         self.supervisor.launch(names)
         self.wait_for(names, on_wait)
 
@@ -138,6 +143,7 @@ class Lifecycle(Readiness):
 
         """
         self._require_known(names)
+        journal.note(self.lab.state, "stop", names)
         self.supervisor.stop(names, on_wait)
 
     def down(self, timeout: float | None = None, on_wait: OnWait = quietly) -> list[str] | None:
@@ -153,6 +159,7 @@ class Lifecycle(Readiness):
             if self.records:
                 raise ModeError(f"the lab in {self.settings.home} runs in the foreground; press Ctrl-C there.", path=self.settings.home)
             return None
+        journal.note(self.lab.state, "down")
         killed = []
         processes = self.supervisor.processes
         for names in wanted.stop_order(processes):

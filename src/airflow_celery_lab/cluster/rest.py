@@ -11,7 +11,7 @@ from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration import environment
 from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.lab import Lab
-from airflow_celery_lab.errors import AirflowError, NotRunningError, UnknownDagError
+from airflow_celery_lab.errors import AirflowError, NotRunningError, UnknownDagError, UnknownRunError
 
 if TYPE_CHECKING:
     import httpx
@@ -81,9 +81,31 @@ class AirflowApi:
         run = self.request("POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": dict(conf)})
         return str(run["dag_run_id"])
 
+    def newest_run(self, dag_id: str = "~") -> dict[str, Any] | None:
+        """Return the DAG run that was made last, of one DAG or of all; None where there is none.
+
+        Raises:
+            UnknownDagError: Airflow does not know the DAG.
+
+        """
+        response = self._send("GET", f"/dags/{dag_id}/dagRuns", params={"order_by": "-id", "limit": 1})
+        if response.status_code == HTTPStatus.NOT_FOUND:
+            raise UnknownDagError(dag_id)
+        _check(response)
+        return next(iter(response.json()["dag_runs"]), None)
+
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
-        """Return a DAG run."""
-        return dict(self.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}"))
+        """Return a DAG run.
+
+        Raises:
+            UnknownRunError: Airflow does not know it.
+
+        """
+        response = self._send("GET", f"/dags/{dag_id}/dagRuns/{run_id}")
+        if response.status_code == HTTPStatus.NOT_FOUND:
+            raise UnknownRunError(run_id)
+        _check(response)
+        return dict(response.json())
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Return the state of a DAG run: queued, running, success or failed."""

@@ -13,7 +13,8 @@ from airflow_celery_lab.cluster import reasons
 from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.rest import AirflowApi
 from airflow_celery_lab.cluster.waits import Key, Waits, key
-from airflow_celery_lab.errors import LabError, NotReadyError, NotRunningError, UnknownDagError
+from airflow_celery_lab.command import typed
+from airflow_celery_lab.errors import LabError, NotReadyError, NotRunningError, UnknownDagError, UnknownRunError
 from airflow_celery_lab.wait import wait_until
 
 #: Seconds in which a new DAG file is live: `[dag_processor] refresh_interval` and its parsing.
@@ -95,6 +96,28 @@ def start(api: AirflowApi, dags: Path, dag_id: str, conf: Mapping[str, Any]) -> 
         except NotReadyError as error:
             raise _unknown(api, dags, dag_id, known) from error
     return api.trigger(dag_id, conf)
+
+
+def find(api: AirflowApi, dags: Path, dag_id: str | None = None, run_id: str | None = None) -> dict[str, Any]:
+    """Return a run: the newest one of a DAG where no run is named, and the newest of all where no DAG is.
+
+    Raises:
+        UnknownDagError: there is no such DAG.
+        UnknownRunError: there is no such run, or none yet.
+
+    """
+    try:
+        newest = api.newest_run(dag_id or "~")
+    except UnknownDagError as error:
+        raise _unknown(api, dags, dag_id or "~", api.dag_ids()) from error
+    if newest is None:
+        raise UnknownRunError(f"{dag_id or 'no DAG'} has {'not ' if dag_id else ''}run yet; `{typed()} run {dag_id or 'DAG'}` runs it.")
+    if run_id is None:
+        return newest
+    try:
+        return api.run(newest["dag_id"], run_id)
+    except UnknownRunError as error:
+        raise UnknownRunError(f"there is no run {run_id!r} of {dag_id}; the newest one is {newest['dag_run_id']}.") from error
 
 
 def finish(api: AirflowApi, dag_id: str, run_id: str, timeout: float) -> Run:

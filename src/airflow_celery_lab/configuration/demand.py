@@ -67,17 +67,22 @@ def sizes(variables: Mapping[str, str]) -> Sizes:
     )
 
 
+def slots(service: Service, given: Sizes) -> int:
+    """Return how many tasks a process runs at a time: 0, but for a worker."""
+    return (1 if given.solo else service.concurrency or given.slots) if service.kind == "worker" else 0
+
+
 def of(services: Iterable[Service], given: Sizes) -> Demand:
     """Return what `services` ask for, each of them once."""
     services = list(services)
-    concurrency = [1 if given.solo else service.concurrency or given.slots for service in services if service.kind == "worker"]
+    concurrency = [number for service in services if (number := slots(service, given))]
     pools = sum(POOLS.get(service.kind, 0) for service in services)
-    workers, slots = len(concurrency), sum(concurrency)
+    workers, total = len(concurrency), sum(concurrency)
     return Demand(
         workers=workers,
-        slots=slots,
+        slots=total,
         # A slot opens one when a task starts and one when it ends; its worker one for a moment at its own start.
-        connections=slots + workers + pools * given.pool,
+        connections=total + workers + pools * given.pool,
         clients=workers * CLIENTS_OF_A_WORKER + CLIENTS_OF_OTHERS,
     )
 

@@ -153,6 +153,16 @@ class State(NamedTuple):
         return self.home / "demand.json"
 
     @property
+    def journal(self) -> Path:
+        """What was done to the lab by its commands, a line each."""
+        return self.home / "journal.jsonl"
+
+    @property
+    def timelines(self) -> Path:
+        """Pages that `timeline` has written."""
+        return self.home / "timelines"
+
+    @property
     def process_logs(self) -> Path:
         """What the processes of the background lab print."""
         return self.home / "processes"

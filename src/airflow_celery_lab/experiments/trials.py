@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, NamedTuple
 
-from airflow_celery_lab.cluster import faults, runs, trees
+from airflow_celery_lab.cluster import faults, journal, runs, trees
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.configuration import names, procfile
 from airflow_celery_lab.configuration.environment import wiring
@@ -305,6 +305,7 @@ def _trial(cluster: Cluster, fault: Fault) -> Trial:
     run_id = cluster.trigger(DAG, fault.load)
     wait_until(lambda: _early(cluster, run_id), RUN, f"the load of {fault.name}", interval=0.2)
     now = time.time()
+    journal.note(cluster.lab.state, "experiment", [fault.name])
     cut = fault.inject(cluster) or Cut(now)
     began = time.monotonic()
     expected = procfile.services_of(cluster.supervisor.processes)
