@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from datetime import datetime
 from statistics import median, quantiles
 from typing import NamedTuple
 
 import psutil
 
+from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.wait import wait_until
 from bench.contestants import LIMIT, Contestant, Lab
 
@@ -20,6 +20,8 @@ SETTLE, REST = 15.0, 30.0
 SINGLE = 10
 #: Runs of 100 tasks that count, after the first one.
 WARM = 2
+#: Workers beside each other, and how often each slot of the first one sleeps and how long, in seconds.
+FAN, SLEEPS, SLEEP = 4, 12, 10.0
 
 
 class Figure(NamedTuple):
@@ -52,6 +54,7 @@ SCALE = Figure("one more worker, until it listens", "s", 5.0, absolute=True)
 STATUS = Figure("status", "s", 0.5, absolute=True)
 HELP = Figure("--help", "s", 0.15, absolute=True)
 DOWN = Figure("down", "s", 4.0, absolute=True)
+SPEED_UP = Figure("sleep-bound fan-out, 4 workers against 1, of the ideal", "", 0.9, more_is_better=True, absolute=True)
 
 Value = tuple[Figure, float]
 
@@ -66,10 +69,10 @@ def ready_empty(own: Contestant) -> Iterator[Value]:
 def at_rest(own: Contestant) -> Iterator[Value]:
     """With nothing to do."""
     time.sleep(SETTLE)
-    yield REST_MEMORY, memory(own)
-    before = cpu_seconds(own)
+    yield REST_MEMORY, memory(own.processes())
+    before = cpu_seconds(own.processes())
     time.sleep(REST)
-    yield REST_CPU, 100 * (cpu_seconds(own) - before) / REST
+    yield REST_CPU, 100 * (cpu_seconds(own.processes()) - before) / REST
 
 
 def single(own: Contestant) -> Iterator[Value]:
@@ -90,12 +93,12 @@ def chain(own: Contestant) -> Iterator[Value]:
 def burst(own: Contestant) -> Iterator[Value]:
     """100 tasks at once."""
     yield COLD, 100 / _run(own, "noop_tasks").seconds
-    before = cpu_seconds(own)
+    before = cpu_seconds(own.processes())
     rates = [100 / _run(own, "noop_tasks").seconds for _ in range(WARM)]
-    yield TASK_CPU, (cpu_seconds(own) - before) / (100 * WARM)
+    yield TASK_CPU, (cpu_seconds(own.processes()) - before) / (100 * WARM)
     yield TASKS, median(rates)
     yield MAPPED, median(100 / _run(own, "noop_mapped").seconds for _ in range(WARM))
-    yield WARM_MEMORY, memory(own)
+    yield WARM_MEMORY, memory(own.processes())
 
 
 def commands(own: Contestant) -> Iterator[Value]:
@@ -136,6 +139,19 @@ def background(own: Contestant) -> Iterator[Value]:
         yield DOWN, _seconds(lambda: own.lab.command("down"))
 
 
+def fan_out(own: Contestant) -> Iterator[Value]:
+    """Run tasks that sleep on one worker of the default queue, and on four."""
+    if isinstance(own, Lab):
+        own.lab.command("up", "-d", timeout=LIMIT)
+        own.lab.look()
+        slots = own.cluster.slots()["worker-default"]
+        conf = {"tasks": SLEEPS * slots, "seconds": SLEEP}
+        alone = _run(own, "fan_out", conf).seconds
+        own.lab.command("scale", f"worker-default={FAN}", timeout=LIMIT)
+        yield SPEED_UP, alone / _run(own, "fan_out", conf).seconds / FAN
+        own.lab.command("down")
+
+
 #: In this order, each builds on the one before.
 STEPS: tuple[Callable[[Contestant], Iterator[Value]], ...] = (
     ready_empty,
@@ -147,22 +163,23 @@ STEPS: tuple[Callable[[Contestant], Iterator[Value]], ...] = (
     stop,
     ready_again,
     background,
+    fan_out,
 )
 
 
-def memory(own: Contestant) -> float:
+def memory(processes: Iterable[psutil.Process]) -> float:
     """Return megabytes, each shared page divided among its users."""
     total = 0
-    for process in own.processes():
+    for process in processes:
         with suppress(psutil.Error):
             total += process.memory_full_info().pss
     return total / 1e6
 
 
-def cpu_seconds(own: Contestant) -> float:
-    """Return the CPU seconds of all its processes that live, and of those that they have waited for."""
+def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
+    """Return the CPU seconds of all processes that live, and of those that they have waited for."""
     total = 0.0
-    for process in own.processes():
+    for process in processes:
         with suppress(psutil.Error):
             times = process.cpu_times()
             total += times.user + times.system + times.children_user + times.children_system
@@ -174,11 +191,11 @@ class _Run(NamedTuple):
     waits: list[float]  #: of its tasks, from queued to running
 
 
-def _run(own: Contestant, dag_id: str) -> _Run:
-    answer = own.api.post(f"/api/v2/dags/{dag_id}/dagRuns", json={"logical_date": None})
+def _run(own: Contestant, dag_id: str, conf: Mapping[str, object] | None = None) -> _Run:
+    answer = own.api.post(f"/api/v2/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf or {}})
     answer.raise_for_status()
     path = f"/api/v2/dags/{dag_id}/dagRuns/{answer.json()['dag_run_id']}"
-    asked = _moment(answer.json()["queued_at"])
+    asked = moment(answer.json()["queued_at"]) or 0.0
     run: dict[str, str] = {}
 
     def unfinished() -> str | None:
@@ -189,19 +206,16 @@ def _run(own: Contestant, dag_id: str) -> _Run:
     if run["state"] != "success":
         raise RuntimeError(f"{own.name}: {dag_id} failed")
     tasks = own.api.get(f"{path}/taskInstances", params={"limit": 100}).json()["task_instances"]
-    return _Run(_moment(run["end_date"]) - asked, [_moment(task["start_date"]) - _moment(task["queued_when"]) for task in tasks])
-
-
-def _moment(text: str) -> float:
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    waits = [(moment(task["start_date"]) or 0.0) - (moment(task["queued_when"]) or 0.0) for task in tasks]
+    return _Run((moment(run["end_date"]) or 0.0) - asked, waits)
 
 
 def _start(own: Contestant) -> tuple[float, float]:
     """Start a contestant; return the seconds until it was ready, and those of CPU that it took."""
-    before, began = cpu_seconds(own), time.monotonic()
+    before, began = cpu_seconds(own.processes()), time.monotonic()
     own.start()
     wait_until(own.unready, LIMIT, own.name, interval=0.2)
-    return time.monotonic() - began, cpu_seconds(own) - before
+    return time.monotonic() - began, cpu_seconds(own.processes()) - before
 
 
 def _seconds(action: Callable[[], object]) -> float:

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 #: Seconds for which it is remembered that a task was cut off; a retry may come much later, or never.
 LATER = 3600.0
-#: Seconds for which the scheduler sleeps in each round while no task is with Celery, beside its own quarter (config/airflow.cfg).
-IDLE = 0.75
+#: Seconds for which the scheduler sleeps between two rounds, at most, while no task is with Celery; Airflow's own default.
+IDLE = 1.0
 
 
 class _Sent(NamedTuple):
@@ -61,6 +61,9 @@ class LabCeleryExecutor(CeleryExecutor):
         self._records: dict[str, Record] = {}
         self._cut_off: dict[Any, float] = {}
         self._next = 0.0
+        # While there are tasks, the scheduler sleeps as it is set to; while there are none, four times as long, up to IDLE.
+        pace = conf.getfloat("scheduler", "scheduler_idle_sleep_time")
+        self._idle = max(0.0, min(3 * pace, IDLE - pace))
         # Before Airflow judges a silence, it is looked at.
         self._silent = conf.getint("scheduler", "task_instance_heartbeat_timeout") / 2
 
@@ -105,7 +108,7 @@ class LabCeleryExecutor(CeleryExecutor):
         except SQLAlchemyError as error:  # The next look is soon; the scheduler must not end for it.
             self.log.warning("Cannot look after the tasks that were sent, Postgres does not answer: %s", error)
         if not self.running and not self.event_buffer:
-            time.sleep(IDLE)
+            time.sleep(self._idle)
 
     def revoke_task(self, *, ti: TaskInstance) -> None:
         """Take back what was queued for too long, with its message."""

@@ -1,0 +1,1 @@
+../../dags/fan_out.py

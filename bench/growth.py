@@ -1,0 +1,130 @@
+"""`bench/grow`: how the lab grows with workers, tasks and DAG files; one of the three at a time, the others as they are shipped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, NamedTuple
+
+import psutil
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from airflow_celery_lab.cluster.handle import Cluster
+from airflow_celery_lab.cluster.moments import moment
+from airflow_celery_lab.cluster.runs import Run
+from airflow_celery_lab.testing.throwaway import ThrowawayLab
+from bench import figures, report
+from bench.contestants import DAGS
+
+#: What is varied, and what the others are meanwhile.
+WORKERS, TASKS, FILES = (1, 2, 4, 8), (10, 100, 1000), (1, 10, 100)
+USUAL_WORKERS, USUAL_TASKS = 1, 100
+#: The DAGs that are run, which are more files than those counted.
+FAN_OUT, CHAIN = "fan_out", "noop_chain"
+#: Seconds for one run, and in which a lab is watched at rest.
+LIMIT, REST = 600.0, 20.0
+
+
+class Growth(NamedTuple):
+    """One row."""
+
+    what: str  #: is varied
+    number: int  #: of it
+    rate: float  #: empty tasks a second, in one run, warm
+    lag: float  #: seconds from a task's end until the next one of its chain is queued, while that run goes on
+    memory: float  #: MB, each shared page divided among its users, at the end of the run
+    rest: float  #: % of a core, with nothing to do
+
+
+def main(file: Annotated[Path | None, typer.Option("--json", help="Where to write all figures.")] = None) -> None:
+    """Measure the lab with 1 to 8 workers, 10 to 1000 tasks in a run and 1 to 100 DAG files more."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    found: list[Growth] = []
+    for files in FILES:
+        for row in measure(files):
+            found.append(row)
+            print(row, flush=True)
+            if file:
+                file.write_text(json.dumps({"machine": report.machine(), "rows": [one._asdict() for one in found]}, indent=2))
+    Console().print(table(found))
+
+
+def table(rows: list[Growth]) -> Table:
+    """Return a line a row, those of one kind together."""
+    drawn = Table("varied", "number", "tasks/s", "scheduler lag s", "memory MB", "CPU at rest %", box=None)
+    for row in sorted(rows, key=lambda row: (row.what, row.number)):
+        drawn.add_row(row.what, str(row.number), f"{row.rate:.1f}", f"{row.lag:.2f}", f"{row.memory:.0f}", f"{row.rest:.1f}")
+    return drawn
+
+
+def measure(files: int) -> Iterator[Growth]:
+    """Measure a lab with so many DAG files beside those that are run; the one with the fewest also with more workers and other runs."""
+    with tempfile.TemporaryDirectory(prefix="growth-") as folder:
+        Path(folder).chmod(0o755)
+        shutil.copy(DAGS / f"{CHAIN}.py", folder)
+        shutil.copy(DAGS.parents[1] / "dags" / f"{FAN_OUT}.py", folder)
+        text = (DAGS / f"{CHAIN}.py").read_text(encoding="utf-8")
+        for number in range(files):
+            (Path(folder) / f"other_{number}.py").write_text(text.replace(CHAIN, f"other_{number}"), encoding="utf-8")
+        lab = ThrowawayLab(Path(folder))
+        try:
+            lab.command("up", "-d", timeout=LIMIT)
+            lab.look()
+            yield _row(lab, "DAG files", files, USUAL_TASKS)
+            if files == FILES[0]:
+                yield from (_row(lab, "tasks in a run", tasks, tasks) for tasks in TASKS)
+                for workers in WORKERS:
+                    lab.command("scale", f"worker-default={workers}", timeout=LIMIT)
+                    yield _row(lab, "workers", workers, USUAL_TASKS)
+        finally:
+            lab.destroy()
+
+
+def _row(lab: ThrowawayLab, what: str, number: int, tasks: int) -> Growth:
+    cluster = lab.cluster
+    _burst(cluster, USUAL_TASKS)  # Warm: the first run after a start or with a new worker takes longer.
+    chains: list[Run] = []
+    beside = threading.Thread(target=lambda: chains.append(cluster.run(CHAIN, timeout=LIMIT)))
+    beside.start()
+    rate = tasks / _burst(cluster, tasks)
+    memory = figures.memory(_processes(lab))
+    beside.join()
+    return Growth(what, number, rate, _lag(chains[0]), memory, _rest(lab))
+
+
+def _burst(cluster: Cluster, tasks: int) -> float:
+    """Run empty tasks; return the seconds from the first that could run until the last has ended."""
+    conf: dict[str, Any] = {"tasks": tasks, "seconds": 0}
+    work = [task for task in cluster.run(FAN_OUT, conf, timeout=LIMIT).tasks if task.map_index >= 0]
+    assert len(work) == tasks
+    ends = [moment(task.end) or 0.0 for task in work]
+    return max(ends) - min(moment(task.start) or 0.0 for task in work)
+
+
+def _lag(run: Run) -> float:
+    tasks = sorted(run.tasks, key=lambda task: task.task_id)
+    return median((moment(after.queued) or 0.0) - (moment(before.end) or 0.0) for before, after in pairwise(tasks))
+
+
+def _rest(lab: ThrowawayLab) -> float:
+    before = figures.cpu_seconds(_processes(lab))
+    time.sleep(REST)
+    return 100 * (figures.cpu_seconds(_processes(lab)) - before) / REST
+
+
+def _processes(lab: ThrowawayLab) -> list[psutil.Process]:
+    return [psutil.Process(pid) for pid in lab.look() if psutil.pid_exists(pid)]
+
+
+if __name__ == "__main__":
+    typer.run(main)
