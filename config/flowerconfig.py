@@ -67,7 +67,7 @@ class NamedMetrics(events.PrometheusMetrics):
     """Flower's own metrics, with an Airflow task under its dag and task name; all indices of a mapped task are one."""
 
     def observe_task(self, worker, event, task):
-        """Count as Flower does, from 2.1 on; Flower 2.0 does not ask here."""
+        """Count as Flower does; Flower 2.0 does not ask here."""
         name = (format_task(copy(task)).name or "").partition("[")[0]
         super().observe_task(worker, {**event, "name": name}, task)
 
