@@ -400,22 +400,6 @@ def test_flowers_own_metrics_name_the_tasks(background: ThrowawayLab) -> None:
     wait_until(named, 10, "the names in Flower's metrics")
 
 
-def test_metrics_prints_what_is_known_while_a_server_hangs_and_says_which(background: ThrowawayLab) -> None:
-    for name, known, unknown in (("redis", "airflow_lab_tasks{", "queue_messages"), ("postgres", "queue_messages", "airflow_lab_tasks{")):
-        background.command("pause", name)
-        try:
-            done = background.command("metrics", timeout=30)
-        finally:
-            background.command("resume", name)
-
-        assert f'airflow_lab_process_ready{{kind="{name}",process="{name}"}} 0.0' in done.stdout
-        assert f'airflow_lab_scrape_error{{source="{name}"}} 1.0' in done.stdout
-        assert known in done.stdout
-        assert unknown not in done.stdout
-        assert done.stderr.startswith(f"lab: {name.capitalize()} on port ")
-    background.cluster.wait_until_ready(60)
-
-
 def test_a_task_whose_reports_are_old_because_the_machine_slept_goes_on(background: ThrowawayLab) -> None:
     cluster = background.cluster
     # Longer than the 10 s between two looks of Airflow's for silent tasks.

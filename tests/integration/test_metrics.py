@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+
 import psycopg2
 import pytest
 
@@ -7,10 +10,11 @@ from airflow_celery_lab.metrics import database
 from airflow_celery_lab.metrics.families import RUNS, WAITS, Loss
 from airflow_celery_lab.servers import probes
 
-from .sandbox import Sandbox, until
+from .sandbox import Sandbox, Warm, until
 
 #: The columns of Airflow's that are asked for, and tries whose times are in seconds after one moment.
 TABLES = """
+DROP TABLE IF EXISTS task_instance, task_instance_history, log;
 CREATE TABLE task_instance (queue text, state text, hostname text, queued_dttm timestamptz, start_date timestamptz, end_date timestamptz);
 CREATE TABLE task_instance_history (LIKE task_instance);
 CREATE TABLE log (event text, extra text, dttm timestamptz);
@@ -18,17 +22,27 @@ CREATE TABLE log (event text, extra text, dttm timestamptz);
 TRY = "INSERT INTO {table} SELECT 'q', %s, %s, m + %s * s, m + %s * s, m + %s * s FROM (SELECT now() - interval '1 h' AS m, interval '1 s' AS s) AS t"
 
 
+@pytest.fixture(scope="module")
+def server(warm: Warm) -> Iterator[Sandbox]:
+    """A lab of which Postgres runs alone."""
+    own = Sandbox(warm)
+    try:
+        launcher = own.start("postgres", "postgres")
+
+        def answers() -> bool:
+            assert launcher.popen.poll() is None, launcher.output
+            return probes.postgres(own.lab) is None
+
+        until(answers, "Postgres", interval=0.03)
+        yield own
+    finally:
+        own.close()
+
+
 @pytest.fixture
-def tables(sandbox: Sandbox) -> Sandbox:
-    launcher = sandbox.start("postgres", "postgres")
-
-    def answers() -> bool:
-        assert launcher.popen.poll() is None, launcher.output
-        return probes.postgres(sandbox.lab) is None
-
-    until(answers, "Postgres", interval=0.03)
-    do(sandbox, TABLES)
-    return sandbox
+def tables(server: Sandbox) -> Sandbox:
+    do(server, TABLES)
+    return server
 
 
 def do(sandbox: Sandbox, sql: str, values: tuple[object, ...] = ()) -> None:
@@ -126,3 +140,27 @@ def test_why_nothing_is_known_is_told_in_one_line(tables: Sandbox) -> None:
     assert told[0] == f'Postgres on port {tables.settings.ports.postgres}: relation "log" does not exist'
     assert "password authentication failed" in str(told[1])
     assert all(isinstance(reason, str) and len(reason.splitlines()) == 1 for reason in told)
+
+
+def test_what_is_known_is_printed_while_a_server_hangs_and_why_the_rest_is_missing(tables: Sandbox) -> None:
+    tables.start("redis", "redis")
+    until(lambda: probes.redis(tables.lab) is None, "Redis")
+    of_redis, of_postgres = "airflow_lab_queue_messages", "airflow_lab_messages_sent_again_total 0.0"
+    add(tables, "success", "w", 0, 1, 2)
+
+    well = tables.run("metrics")
+    assert (well.returncode, well.stderr) == (0, "")
+    assert 'airflow_lab_task_latency_seconds_count{queue="q"} 1.0' in well.stdout
+    for name, known, missing in (("redis", of_postgres, of_redis), ("postgres", of_redis, of_postgres)):
+        assert tables.run("pause", name).returncode == 0
+        done = tables.run("metrics")
+        assert tables.run("resume", name).returncode == 0
+
+        assert done.returncode == 0
+        assert re.fullmatch(rf"lab: {name.capitalize()} on port \d+: [^\n]+\n", done.stderr), done.stderr
+        assert f'airflow_lab_scrape_error{{source="{name}"}} 1.0' in done.stdout
+        assert f'airflow_lab_process_ready{{kind="{name}",process="{name}"}} 0.0' in done.stdout
+        assert known in done.stdout
+        assert missing not in done.stdout
+        assert known in well.stdout
+        assert missing in well.stdout
