@@ -1,7 +1,7 @@
 """Flower's configuration. Address, port, password and the history's file come from the lab's environment."""
 
 from copy import copy
-from logging import ERROR, getLogger
+from logging import ERROR, WARNING, getLogger
 
 from flower import events
 from flower.urls import handlers
@@ -12,6 +12,9 @@ from tornado.web import authenticated
 
 # At its start Flower asks workers that are not there yet, and calls that a failure; `status` says what really fails.
 getLogger("flower.inspector").setLevel(ERROR)
+
+# Each look at `/lab/metrics` would leave five lines in the log.
+getLogger("httpx").setLevel(WARNING)
 
 # Keeps the history of tasks over a restart; a crash loses at most these milliseconds of it.
 persistent = True
