@@ -13,7 +13,7 @@ from tornado.web import authenticated
 # At its start Flower asks workers that are not there yet, and calls that a failure; `status` says what really fails.
 getLogger("flower.inspector").setLevel(ERROR)
 
-# Each look at `/lab/metrics` would leave five lines in the log.
+# Each look at `/lab/metrics` would leave four lines in the log.
 getLogger("httpx").setLevel(WARNING)
 
 # Keeps the history of tasks over a restart; a crash loses at most these milliseconds of it.
