@@ -1,13 +1,20 @@
 """Flower's configuration. Address, port, password and the history's file come from the lab's environment."""
 
-from logging import ERROR, getLogger
+from copy import copy
+from logging import ERROR, WARNING, getLogger
 
+from flower import events
 from flower.urls import handlers
+from flower.views import BaseHandler
 from flower.views.monitor import Metrics
+from tornado.ioloop import IOLoop
 from tornado.web import authenticated
 
 # At its start Flower asks workers that are not there yet, and calls that a failure; `status` says what really fails.
 getLogger("flower.inspector").setLevel(ERROR)
+
+# Each look at `/lab/metrics` would leave four lines in the log.
+getLogger("httpx").setLevel(WARNING)
 
 # Keeps the history of tasks over a restart; a crash loses at most these milliseconds of it.
 persistent = True
@@ -39,5 +46,36 @@ class LockedMetrics(Metrics):
         await super().get()
 
 
-# In place: Flower has the list already.
+class LabMetrics(BaseHandler):
+    """What `lab metrics` prints, at an address that has a password already."""
+
+    @authenticated
+    async def get(self):
+        """Answer without holding up Flower's pages."""
+        self.set_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+        self.write(await IOLoop.current().run_in_executor(None, look_at_lab))
+
+
+def look_at_lab():
+    """Return the metrics of the lab that this Flower belongs to."""
+    # Flower does without these until somebody asks.
+    from airflow_celery_lab.cluster.handle import Cluster
+    from airflow_celery_lab.metrics import families, scrape
+
+    with Cluster.open(writing=False) as cluster:
+        return families.text(scrape.look(cluster))
+
+
+class NamedMetrics(events.PrometheusMetrics):
+    """Flower's own metrics, with an Airflow task under its dag and task name; all indices of a mapped task are one."""
+
+    def observe_task(self, worker, event, task):
+        """Count as Flower does; Flower 2.0 does not ask here."""
+        name = (format_task(copy(task)).name or "").partition("[")[0]
+        super().observe_task(worker, {**event, "name": name}, task)
+
+
+# In place: Flower has the list already. It makes its metrics when it is configured.
 handlers[:] = [(r"/metrics", LockedMetrics) if handler == (r"/metrics", Metrics) else handler for handler in handlers]
+handlers.insert(0, (r"/lab/metrics", LabMetrics))
+events.PrometheusMetrics = NamedMetrics

@@ -8,16 +8,20 @@ import subprocess
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from tempfile import mkdtemp
 
+import httpx
 import psutil
 import psycopg2
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from airflow_celery_lab.cluster import trees
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.runs import Task
+from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.environment import wiring
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.experiments import trials as experiments
@@ -337,6 +341,61 @@ def test_the_timeline_of_a_run_shows_each_stay_in_a_slot_and_the_fault_between_t
 
 def events(cluster: Cluster, name: str) -> list[dict[str, str]]:
     return cluster.api.pages("/eventLogs", "event_logs", {"event": name})
+
+
+def counters(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Return what must never go down, of what Prometheus reads."""
+    kept = [family for family in text_string_to_metric_families(text) if family.type in {"counter", "histogram"}]
+    return {(sample.name, frozenset(sample.labels.items())): sample.value for family in kept for sample in family.samples}
+
+
+def counter(found: dict[tuple[str, frozenset[tuple[str, str]]], float], name: str, **labels: str) -> float:
+    return found[f"airflow_lab_{name}", frozenset(labels.items())]
+
+
+@pytest.mark.release
+def test_prometheus_reads_behind_flowers_password_what_metrics_prints_and_no_counter_falls_with_a_worker(
+    three_workers: ThrowawayLab,
+) -> None:
+    cluster = three_workers.cluster
+    address, login = f"{cluster.settings.url('flower')}/lab/metrics", (ADMIN, cluster.credentials.admin_password)
+    assert httpx.get(address).status_code == 401
+    seen = [counters(three_workers.command("metrics").stdout)]
+    run_id = cluster.trigger("worker_loss", {"seconds": 3})
+    wait_until(lambda: None if cluster.look("worker_loss", run_id).tasks[0].state == "running" else "not yet", 30, "the task")
+    busy = httpx.get(address, auth=login, timeout=10)
+    victim = cluster.look("worker_loss", run_id).tasks[0].worker or ""
+
+    three_workers.command("kill", victim)
+
+    def done() -> str | None:
+        seen.append(counters(httpx.get(address, auth=login, timeout=10).text))
+        return None if cluster.api.run_state("worker_loss", run_id) == "success" else "running"
+
+    wait_until(done, 60, "the run")
+    seen.append(counters(three_workers.command("metrics").stdout))
+    assert busy.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert f'airflow_lab_worker_running_tasks{{worker="{victim}"}} 1.0' in busy.text
+    assert 'airflow_lab_tasks{queue="default",state="running"}' in busy.text
+    assert f'airflow_lab_process_ready{{kind="worker",process="{victim}"}} 1.0' in busy.text
+    assert [key for before, after in pairwise(seen) for key in before if after[key] < before[key]] == []
+    first, last = seen[0], seen[-1]
+    assert counter(last, "workers_lost_total", worker=victim) == counter(first, "workers_lost_total", worker=victim) + 1
+    assert counter(last, "tasks_lost_total", event="worker lost") == counter(first, "tasks_lost_total", event="worker lost") + 1
+    for name in ("task_latency_seconds_count", "task_run_time_seconds_count"):
+        assert counter(last, name, queue="default") >= counter(first, name, queue="default") + 2
+    cluster.wait_until_ready(60)
+
+
+def test_flowers_own_metrics_name_the_tasks(background: ThrowawayLab) -> None:
+    assert background.cluster.run("queue_routing").state == "success"
+
+    def named() -> str | None:
+        login = (ADMIN, background.cluster.credentials.admin_password)
+        text = httpx.get(f"{background.cluster.settings.url('flower')}/metrics", auth=login, timeout=10).text
+        return None if 'flower_task_runtime_seconds_count{task="queue_routing.compute",' in text else "not yet"
+
+    wait_until(named, 10, "the names in Flower's metrics")
 
 
 def test_a_task_whose_reports_are_old_because_the_machine_slept_goes_on(background: ThrowawayLab) -> None:

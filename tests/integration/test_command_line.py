@@ -140,7 +140,9 @@ def test_the_status_of_a_lab_that_is_not_ready_tells_so(sandbox: Sandbox) -> Non
     assert (two["state"], two["ready"]) == ("stopped", False)
 
 
-@pytest.mark.parametrize("command", [["run", "parallel_tasks"], ["timeline"], ["wait"], ["airflow", "dags", "list"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [["run", "parallel_tasks"], ["timeline"], ["metrics"], ["wait"], ["airflow", "dags", "list"]], ids=" ".join
+)
 def test_what_needs_a_running_lab_says_so(sandbox: Sandbox, command: list[str]) -> None:
     assert sentence(sandbox.run(*command), 16) == f"the lab in {sandbox.home} is not running; start it with `./lab up`."
 

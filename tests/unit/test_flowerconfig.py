@@ -5,18 +5,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from flower import events
 
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 
 
-def formatted(args: str | None) -> Any:
-    """Return the task that Flower shows for one with these arguments, as Flower reads its configuration."""
+def configured() -> Any:
+    """Return the configuration, read as Flower reads it."""
     spec = importlib.util.spec_from_file_location("flowerconfig", CHECKOUT / "config" / "flowerconfig.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.format_task(SimpleNamespace(name="execute_workload", args=args, kwargs="{}"))
+    return module
+
+
+def formatted(args: str | None) -> Any:
+    """Return the task that Flower shows for one with these arguments."""
+    return configured().format_task(SimpleNamespace(name="execute_workload", args=args, kwargs="{}"))
 
 
 @pytest.mark.parametrize("quote", ["", "'", '"'])
@@ -31,3 +37,21 @@ def test_flower_shows_any_other_task_as_it_is(args: str | None) -> None:
     task = formatted(args)
 
     assert (task.name, task.args, task.kwargs) == ("execute_workload", args, "{}")
+
+
+@pytest.mark.parametrize(
+    ("args", "name"), [("'etl.load[3] run manual__2026 try 2'", "etl.load"), ("a workload that is no task", "execute_workload"), (None, "")]
+)
+def test_flower_counts_an_airflow_task_under_its_name_and_all_indices_together(
+    args: str | None, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(
+        events, "PrometheusMetrics", type("Fake", (), {"observe_task": lambda _, __, event, ___: counted.append(event["name"])})
+    )
+    task = SimpleNamespace(name="execute_workload" if args else None, args=args, kwargs="{}")
+
+    configured().NamedMetrics().observe_task("celery@worker", {"type": "task-started", "name": "execute_workload"}, task)
+
+    assert counted == [name]
+    assert task.args == args

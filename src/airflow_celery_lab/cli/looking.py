@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -37,6 +38,18 @@ def status(
 
 # What a compose user types.
 app.command(name="ps", hidden=True)(status)
+
+
+@app.command()
+def metrics() -> None:
+    """Print queues, workers, tasks and losses in Prometheus's text format."""
+    from airflow_celery_lab.metrics import families, scrape
+
+    with Cluster.open() as cluster:
+        seen = scrape.look(cluster)
+        print(families.text(seen), end="")
+        for reason in filter(None, (seen.redis, seen.postgres)):
+            print(f"lab: {reason}", file=sys.stderr)
 
 
 @app.command()

@@ -71,6 +71,10 @@ class Broker:
             for node in sorted(queues, key=names.in_order)
         ]
 
+    def reserved(self, expected: int) -> dict[str, int]:
+        """Return how many messages each worker that answers has taken and not begun; at once when `expected` have answered."""
+        return {names.worker_name(node): len(messages) for node, messages in self._ask("reserved", expected).items()}
+
     def queues(self, workers: Iterable[Worker]) -> list[Queue]:
         """Return the queues that one of `workers` listens to, that hold a message, or that had one in the last MEMORY seconds."""
         listeners: dict[str, list[str]] = {}

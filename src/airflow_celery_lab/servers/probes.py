@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import socket
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_celery_lab.configuration.environment import DATABASE
 from airflow_celery_lab.configuration.lab import Lab
+
+if TYPE_CHECKING:
+    from psycopg2.sql import Composable
 
 #: Seconds for one answer of a server on this machine, generous for one that is busy starting.
 TIMEOUT = 2.0
@@ -34,17 +37,28 @@ def query(lab: Lab, sql: str) -> tuple[str | None, str | None]:
 
     An empty answer is (None, None).
     """
+    answers = rows(lab, sql)
+    if isinstance(answers, str):
+        return answers, None
+    return None, str(answers[0][0][0]) if answers[0] else None
+
+
+def rows(lab: Lab, *queries: str | Composable) -> list[list[tuple[Any, ...]]] | str:
+    """Return the rows of each query's answer, or the reason why there is none."""
     import psycopg2
 
     try:
         with closing(psycopg2.connect(**address(lab), connect_timeout=int(TIMEOUT))) as connection:
-            cursor = connection.cursor()
-            cursor.execute(sql)
-            row = cursor.fetchone()
-            return None, None if row is None else str(row[0])
+            return [_rows(connection, query) for query in queries]
     except psycopg2.Error as error:
         lines = str(error).strip().splitlines() or ["no answer"]
-        return f"Postgres on port {lab.settings.ports.postgres}: {lines[0].rpartition('failed: ')[2]}", None
+        return f"Postgres on port {lab.settings.ports.postgres}: {lines[0].rpartition('failed: ')[2]}"
+
+
+def _rows(connection: Any, sql: str | Composable) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        return list(cursor.fetchall())
 
 
 def redis(lab: Lab) -> str | None:
