@@ -53,17 +53,23 @@ class LabMetrics(BaseHandler):
     async def get(self):
         """Answer without holding up Flower's pages."""
         self.set_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-        self.write(await IOLoop.current().run_in_executor(None, look_at_lab))
+        status, text = await IOLoop.current().run_in_executor(None, look_at_lab)
+        self.set_status(status)
+        self.write(text)
 
 
 def look_at_lab():
-    """Return the metrics of the lab that this Flower belongs to."""
+    """Return the metrics of the lab that this Flower belongs to with status 200, or 503 and a sentence that says why there are none."""
     # Flower does without these until somebody asks.
     from airflow_celery_lab.cluster.handle import Cluster
+    from airflow_celery_lab.errors import LabError
     from airflow_celery_lab.metrics import families, scrape
 
-    with Cluster.open(writing=False) as cluster:
-        return families.text(scrape.look(cluster))
+    try:
+        with Cluster.open(writing=False) as cluster:
+            return 200, families.text(scrape.look(cluster))
+    except LabError as error:
+        return 503, f"{error}\n"
 
 
 class NamedMetrics(events.PrometheusMetrics):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,3 +56,14 @@ def test_flower_counts_an_airflow_task_under_its_name_and_all_indices_together(
 
     assert counted == [name]
     assert task.args == args
+
+
+def test_flower_says_in_a_sentence_why_there_are_no_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_PROJECT", str(tmp_path))
+    monkeypatch.setenv("LAB_HOME", str(tmp_path / "state"))
+
+    status, text = configured().look_at_lab()
+
+    assert status == 503
+    assert text.count("\n") == 1
+    assert str(tmp_path / "state") in text
