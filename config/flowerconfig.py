@@ -1,7 +1,9 @@
 """Flower's configuration. Address, port, password and the history's file come from the lab's environment."""
 
 from copy import copy
+from functools import cache
 from logging import ERROR, WARNING, getLogger
+from threading import Lock
 
 from flower import events
 from flower.urls import handlers
@@ -22,6 +24,8 @@ state_save_interval = 5_000
 
 # A worker that was scaled away disappears from the list after these seconds.
 purge_offline_workers = 60
+
+ONE_AT_A_TIME = Lock()
 
 
 def format_task(task):
@@ -58,16 +62,23 @@ class LabMetrics(BaseHandler):
         self.write(text)
 
 
-def look_at_lab():
-    """Return the metrics of the lab that this Flower belongs to with status 200, or 503 and a sentence that says why there are none."""
-    # Flower does without these until somebody asks.
+@cache
+def opened_lab():
+    """Return the lab that this Flower belongs to. Once: each Celery app leaves something behind in kombu's pools."""
     from airflow_celery_lab.cluster.handle import Cluster
+
+    return Cluster.open(writing=False)
+
+
+def look_at_lab():
+    """Return the metrics of the lab with status 200, or 503 and a sentence that says why there are none."""
+    # Flower does without these until somebody asks.
     from airflow_celery_lab.errors import LabError
     from airflow_celery_lab.metrics import families, scrape
 
     try:
-        with Cluster.open(writing=False) as cluster:
-            return 200, families.text(scrape.look(cluster))
+        with ONE_AT_A_TIME:
+            return 200, families.text(scrape.look(opened_lab()))
     except LabError as error:
         return 503, f"{error}\n"
 
