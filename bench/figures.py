@@ -124,8 +124,7 @@ def ready_again(own: Contestant) -> Iterator[Value]:
 def background(own: Contestant) -> Iterator[Value]:
     """Run the lab in the background: one more worker, and the end."""
     if isinstance(own, Lab):
-        own.lab.command("up", "-d", timeout=LIMIT)
-        own.lab.look()
+        _in_background(own)
 
         def absent() -> str | None:
             return None if "worker-default-2" in [worker.name for worker in own.cluster.broker.workers(3)] else "absent"
@@ -142,8 +141,7 @@ def background(own: Contestant) -> Iterator[Value]:
 def fan_out(own: Contestant) -> Iterator[Value]:
     """Run tasks that sleep on one worker of the default queue, and on four."""
     if isinstance(own, Lab):
-        own.lab.command("up", "-d", timeout=LIMIT)
-        own.lab.look()
+        _in_background(own)
         slots = own.cluster.slots()["worker-default"]
         conf = {"tasks": SLEEPS * slots, "seconds": SLEEP}
         alone = _run(own, "fan_out", conf).seconds
@@ -208,6 +206,13 @@ def _run(own: Contestant, dag_id: str, conf: Mapping[str, object] | None = None)
     tasks = own.api.get(f"{path}/taskInstances", params={"limit": 100}).json()["task_instances"]
     waits = [(moment(task["start_date"]) or 0.0) - (moment(task["queued_when"]) or 0.0) for task in tasks]
     return _Run((moment(run["end_date"]) or 0.0) - asked, waits)
+
+
+def _in_background(own: Lab) -> None:
+    if own.roots():  # Where this step was asked for alone.
+        own.stop()
+    own.lab.command("up", "-d", timeout=LIMIT)
+    own.lab.look()
 
 
 def _start(own: Contestant) -> tuple[float, float]:
