@@ -70,9 +70,7 @@ def at_rest(own: Contestant) -> Iterator[Value]:
     """With nothing to do."""
     time.sleep(SETTLE)
     yield REST_MEMORY, memory(own.processes())
-    before = cpu_seconds(own.processes())
-    time.sleep(REST)
-    yield REST_CPU, 100 * (cpu_seconds(own.processes()) - before) / REST
+    yield REST_CPU, rest(own.processes, REST)
 
 
 def single(own: Contestant) -> Iterator[Value]:
@@ -182,6 +180,13 @@ def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
             times = process.cpu_times()
             total += times.user + times.system + times.children_user + times.children_system
     return total
+
+
+def rest(processes: Callable[[], Iterable[psutil.Process]], seconds: float) -> float:
+    """Watch processes for so long, and return what they take meanwhile, in percent of a core."""
+    before = cpu_seconds(processes())
+    time.sleep(seconds)
+    return 100 * (cpu_seconds(processes()) - before) / seconds
 
 
 class _Run(NamedTuple):

@@ -7,7 +7,6 @@ import shutil
 import signal
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -26,9 +25,9 @@ from airflow_celery_lab.testing.throwaway import ThrowawayLab
 from bench import figures, report
 from bench.contestants import DAGS
 
-#: What is varied, and what the others are meanwhile.
+#: What is varied, and how many tasks a run has meanwhile.
 WORKERS, TASKS, FILES = (1, 2, 4, 8), (10, 100, 1000), (1, 10, 100)
-USUAL_WORKERS, USUAL_TASKS = 1, 100
+USUAL_TASKS = 100
 #: The DAGs that are run, which are more files than those counted.
 FAN_OUT, CHAIN = "fan_out", "noop_chain"
 #: Seconds for one run, and in which a lab is watched at rest.
@@ -71,8 +70,8 @@ def measure(files: int) -> Iterator[Growth]:
     """Measure a lab with so many DAG files beside those that are run; the one with the fewest also with more workers and other runs."""
     with tempfile.TemporaryDirectory(prefix="growth-") as folder:
         Path(folder).chmod(0o755)
-        shutil.copy(DAGS / f"{CHAIN}.py", folder)
-        shutil.copy(DAGS.parents[1] / "dags" / f"{FAN_OUT}.py", folder)
+        for name in (CHAIN, FAN_OUT):
+            shutil.copy(DAGS / f"{name}.py", folder)
         text = (DAGS / f"{CHAIN}.py").read_text(encoding="utf-8")
         for number in range(files):
             (Path(folder) / f"other_{number}.py").write_text(text.replace(CHAIN, f"other_{number}"), encoding="utf-8")
@@ -99,7 +98,7 @@ def _row(lab: ThrowawayLab, what: str, number: int, tasks: int) -> Growth:
     rate = tasks / _burst(cluster, tasks)
     memory = figures.memory(_processes(lab))
     beside.join()
-    return Growth(what, number, rate, _lag(chains[0]), memory, _rest(lab))
+    return Growth(what, number, rate, _lag(chains[0]), memory, figures.rest(lambda: _processes(lab), REST))
 
 
 def _burst(cluster: Cluster, tasks: int) -> float:
@@ -114,12 +113,6 @@ def _burst(cluster: Cluster, tasks: int) -> float:
 def _lag(run: Run) -> float:
     tasks = sorted(run.tasks, key=lambda task: task.task_id)
     return median((moment(after.queued) or 0.0) - (moment(before.end) or 0.0) for before, after in pairwise(tasks))
-
-
-def _rest(lab: ThrowawayLab) -> float:
-    before = figures.cpu_seconds(_processes(lab))
-    time.sleep(REST)
-    return 100 * (figures.cpu_seconds(_processes(lab)) - before) / REST
 
 
 def _processes(lab: ThrowawayLab) -> list[psutil.Process]:

@@ -11,7 +11,7 @@ from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration import environment
 from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.lab import Lab
-from airflow_celery_lab.errors import AirflowError, NotRunningError, UnknownDagError, UnknownRunError
+from airflow_celery_lab.errors import AirflowError, LabError, NotRunningError, UnknownDagError, UnknownRunError
 
 if TYPE_CHECKING:
     import httpx
@@ -64,11 +64,7 @@ class AirflowApi:
             UnknownDagError: Airflow does not know it (yet).
 
         """
-        response = self._send("GET", f"/dags/{dag_id}")
-        if response.status_code == HTTPStatus.NOT_FOUND:
-            raise UnknownDagError(dag_id)
-        _check(response)
-        return dict(response.json())
+        return self._find(f"/dags/{dag_id}", UnknownDagError(dag_id))
 
     def dag_ids(self) -> list[str]:
         """Return the ids of all DAGs that are there."""
@@ -88,11 +84,8 @@ class AirflowApi:
             UnknownDagError: Airflow does not know the DAG.
 
         """
-        response = self._send("GET", f"/dags/{dag_id}/dagRuns", params={"order_by": "-id", "limit": 1})
-        if response.status_code == HTTPStatus.NOT_FOUND:
-            raise UnknownDagError(dag_id)
-        _check(response)
-        return next(iter(response.json()["dag_runs"]), None)
+        found = self._find(f"/dags/{dag_id}/dagRuns", UnknownDagError(dag_id), params={"order_by": "-id", "limit": 1})
+        return next(iter(found["dag_runs"]), None)
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """Return a DAG run.
@@ -101,11 +94,7 @@ class AirflowApi:
             UnknownRunError: Airflow does not know it.
 
         """
-        response = self._send("GET", f"/dags/{dag_id}/dagRuns/{run_id}")
-        if response.status_code == HTTPStatus.NOT_FOUND:
-            raise UnknownRunError(run_id)
-        _check(response)
-        return dict(response.json())
+        return self._find(f"/dags/{dag_id}/dagRuns/{run_id}", UnknownRunError(run_id))
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Return the state of a DAG run: queued, running, success or failed."""
@@ -150,6 +139,14 @@ class AirflowApi:
     def close(self) -> None:
         """Let go of the connections."""
         self._http.close()
+
+    def _find(self, path: str, unknown: LabError, **options: Any) -> dict[str, Any]:
+        """Return the JSON answer of a GET; raise `unknown` where Airflow has no such thing."""
+        response = self._send("GET", path, **options)
+        if response.status_code == HTTPStatus.NOT_FOUND:
+            raise unknown
+        _check(response)
+        return dict(response.json())
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         import httpx
