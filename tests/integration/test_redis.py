@@ -4,8 +4,12 @@ import os
 import shutil
 import signal
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -14,6 +18,7 @@ from redis.retry import Retry
 
 from airflow_celery_lab.cluster import broker
 from airflow_celery_lab.cluster.broker import Broker, Worker
+from airflow_celery_lab.inside_airflow.messages import Messages
 from airflow_celery_lab.servers import executables, probes
 
 from .sandbox import Running, Sandbox, until
@@ -99,6 +104,55 @@ def test_a_forgotten_queue_leaves_the_list_however_often_it_is_looked_at(any_red
 
     assert names() == ["gpu", "mistyped", "served"]
     until(lambda: names() == ["gpu", "served"], "the end of the queue nobody uses")
+    ours.close()
+
+
+@contextmanager
+def taken_long_ago(ours: Broker) -> Iterator[str]:
+    """Yield the id of a message that a worker took two hours ago and did not acknowledge, as that of a killed one."""
+    task = ours.celery.signature("work", queue="default").apply_async()
+    with ours.celery.connection_for_read() as connection:
+        channel = connection.channel()
+        assert channel.basic_get("default")
+        # As one that was killed: it puts nothing back.
+        channel.do_restore = False
+    ours.redis.zadd("unacked_index", {tag: time.time() - 7200 for tag in ours.redis.zrange("unacked_index", 0, -1)})
+    assert ours.redis.hlen("unacked") == 1
+    assert ours.waiting("default") == 0
+    yield task.id
+
+
+def test_nobody_who_asks_the_workers_sends_anything_to_them_again(any_redis: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Within the second for which kombu asks Redis at once: then it looks for what to send again.
+    monkeypatch.setattr(broker, "ANSWER", 0.5)
+    start(any_redis)
+    ours = Broker(any_redis.lab)
+    with taken_long_ago(ours):
+        assert ours.workers(expected=1) == []
+        inspector = any_redis.spawn([sys.executable, "-m", "airflow_celery_lab", "celery", "inspect", "ping", "--timeout", "0.5"])
+        inspector.end()
+        assert "No nodes replied" in inspector.output
+        any_redis.environ["FLOWER_INSPECT_TIMEOUT"] = "500"
+        any_redis.start("flower", "celery", "flower")
+        until(lambda: probes.port_taken(any_redis.settings.client_host, any_redis.settings.ports.flower), "Flower")
+        address = f"{any_redis.settings.url('flower')}/api/workers"
+        httpx.get(address, params={"refresh": True}, auth=("admin", any_redis.credentials.admin_password)).raise_for_status()
+
+        assert ours.waiting("default") == 0
+        assert ours.redis.hlen("unacked") == 1
+    ours.close()
+
+
+def test_a_message_that_was_replaced_is_never_delivered_again(any_redis: Sandbox) -> None:
+    start(any_redis)
+    ours = Broker(any_redis.lab)
+    with taken_long_ago(ours) as message:
+        executors = Messages(ours.celery)
+        executors.remove([message], ["default"])
+        executors.close()
+
+        assert ours.redis.hlen("unacked") == 0
+        assert ours.redis.zcard("unacked_index") == 0
     ours.close()
 
 

@@ -16,7 +16,7 @@ from airflow_celery_lab.cli.app import PASS_ON, Json, app, print_json
 from airflow_celery_lab.cli.drawing import draw
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.runs import Run
-from airflow_celery_lab.configuration import environment, roots
+from airflow_celery_lab.configuration import environment, observer, roots
 from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.errors import FAILED, INTERRUPTED, MissingProgramError, ProjectError
 
@@ -97,7 +97,7 @@ def airflow(context: typer.Context) -> NoReturn:
 def celery(context: typer.Context) -> NoReturn:
     """Run any Celery command against the lab's broker, such as `inspect ping`."""
     with Cluster.open() as cluster:
-        _become(cluster, ["celery", *context.args], cluster.environment())
+        _become(cluster, ["celery", *context.args], {observer.VARIABLE: observer.MODULE, **cluster.environment()})
 
 
 @app.command(context_settings=PASS_ON)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_celery_lab.configuration import names
+from airflow_celery_lab.configuration import names, observer
 from airflow_celery_lab.configuration.environment import wiring
 from airflow_celery_lab.configuration.lab import Lab
 
@@ -53,8 +53,9 @@ class Broker:
         url = wiring(lab)["AIRFLOW__CELERY__BROKER_URL"]
         self.redis: Redis = Redis.from_url(url, decode_responses=True, socket_timeout=ANSWER)
         self.celery: Celery = Celery("lab", broker=url)
-        # Without these a question lasts as long as Redis hangs.
-        self.celery.conf.broker_transport_options = {"socket_timeout": ANSWER, "socket_connect_timeout": ANSWER}
+        # Without these timeouts a question lasts as long as Redis hangs.
+        timeouts = {"socket_timeout": ANSWER, "socket_connect_timeout": ANSWER}
+        self.celery.conf.broker_transport_options = {**observer.broker_transport_options, **timeouts}
 
     def workers(self, expected: int) -> list[Worker]:
         """Return the workers that answer within ANSWER seconds; at once when `expected` have answered."""

@@ -192,9 +192,9 @@ class LabCeleryExecutor(CeleryExecutor):
             self._fail(key, reason)
         if verdict.missing:
             self._recover(verdict.missing, rows)
-        if verdict.unheard:
+        if given_up := {*verdict.lost, *verdict.unheard}:
             with suppress(*OUTAGE), self._messages.deadline():
-                self._messages.remove({tasks[key].message for key in verdict.unheard}, {tasks[key].queue for key in verdict.unheard})
+                self._messages.remove({tasks[key].message for key in given_up}, {tasks[key].queue for key in given_up})
         for key in verdict.unheard:
             self._fail(key, _nobody_listens(tasks[key].queue, self._settings.listener_timeout))
 

@@ -49,20 +49,32 @@ class Messages:
             with timeout(seconds=DEADLINE):  # type: ignore[no-untyped-call]  # Airflow's own
                 yield
         except OUTAGE:
-            for connection in self._connections.values():
-                with suppress(Exception):  # Whatever a broken connection answers to being closed.
-                    connection.release()  # type: ignore[no-untyped-call]  # kombu's own
-            self._connections.clear()
+            self.close()
             raise
+
+    def close(self) -> None:
+        """Let go of the connections; the next question makes new ones."""
+        for connection in self._connections.values():
+            with suppress(Exception):  # Whatever a broken connection answers to being closed.
+                connection.release()  # type: ignore[no-untyped-call]  # kombu's own
+        self._connections.clear()
 
     def waiting(self, queues: Iterable[str]) -> set[str]:
         """Return the ids of the messages that wait in `queues`."""
         return {_id(message) for name in self._lists(queues) for message in self._redis.lrange(name, 0, -1)}
 
     def remove(self, messages: Collection[str], queues: Iterable[str]) -> None:
-        """Take messages off these queues if they still are there, so that no worker finds them later."""
+        """Let Redis give these messages to no worker any more: neither from `queues`, nor because nobody acknowledged them.
+
+        What a worker took and did not acknowledge, Redis keeps, and delivers again after the visibility timeout.
+        """
         for name, text in self._find(messages, queues):
             self._redis.lrem(name, 1, text)
+        channel: Any = self._to("lists").default_channel
+        taken = self._redis.hgetall(channel.unacked_key)
+        if tags := [tag for tag, entry in taken.items() if _id_of_taken(entry) in messages]:
+            self._redis.hdel(channel.unacked_key, *tags)
+            self._redis.zrem(channel.unacked_index_key, *tags)
 
     def move_to_head(self, queue: str, message: str) -> None:
         """Let a message that waits be the next one that a worker takes."""
@@ -125,6 +137,21 @@ class Messages:
 
 def _id(message: bytes) -> str:
     try:
-        return str(json.loads(message)["headers"]["id"])
-    except (ValueError, KeyError, TypeError):  # Another program's.
+        return _id_in(json.loads(message))
+    except ValueError:  # Another program's.
+        return ""
+
+
+def _id_of_taken(entry: bytes) -> str:
+    try:
+        message, _exchange, _routing_key = json.loads(entry)
+    except (ValueError, TypeError):
+        return ""
+    return _id_in(message)
+
+
+def _id_in(message: Any) -> str:
+    try:
+        return str(message["headers"]["id"])
+    except (KeyError, TypeError):
         return ""

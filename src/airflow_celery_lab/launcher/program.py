@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import files, names, overrides, services
+from airflow_celery_lab.configuration import files, names, observer, overrides, services
 from airflow_celery_lab.configuration.credentials import ADMIN, make_private_folder
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.services import Service
@@ -41,6 +41,8 @@ def prepare(
         write_passwords(lab)
     if service.kind == "scheduler" and not _is_first(service.kind, name, lab):
         variables[overrides.HEALTH_CHECK] = "False"
+    if command[0] == "celery":
+        variables.setdefault(observer.VARIABLE, observer.MODULE)
     return _python_program([*command, *_own_options(service, command, name)])
 
 
