@@ -116,7 +116,7 @@ def taken_long_ago(ours: Broker) -> Iterator[str]:
         assert channel.basic_get("default")
         # As one that was killed: it puts nothing back.
         channel.do_restore = False
-    ours.redis.zadd("unacked_index", {tag: time.time() - 7200 for tag in ours.redis.zrange("unacked_index", 0, -1)})
+    ours.redis.zadd("unacked_index", {str(tag): time.time() - 7200 for tag in ours.redis.zrange("unacked_index", 0, -1)})
     assert ours.redis.hlen("unacked") == 1
     assert ours.waiting("default") == 0
     yield task.id
