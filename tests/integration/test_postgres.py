@@ -9,11 +9,13 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+from celery import Celery
 
 from airflow_celery_lab.cluster import limits
 from airflow_celery_lab.configuration import demand, environment, procfile, settings
 from airflow_celery_lab.errors import ProcfileError
-from airflow_celery_lab.servers import executables, kept_schema, postgres, probes
+from airflow_celery_lab.inside_airflow.result_backend import ResultBackend
+from airflow_celery_lab.servers import executables, kept_schema, postgres, probes, schema
 
 from .sandbox import PATIENCE, Running, Sandbox, until, until_gone
 
@@ -144,6 +146,26 @@ def test_postgres_gives_what_the_procfile_asks_for_and_more_is_refused_with_the_
     assert str(refused.value).startswith(
         "40 workers with 600 slots and the other processes may open 740 connections to Postgres at once, which was started for 687; "
     )
+
+
+def test_celerys_results_go_through_a_connection_that_is_closed_after_use_or_through_one_that_is_kept(sandbox: Sandbox) -> None:
+    start(sandbox)
+    url = environment.wiring(sandbox.lab)["AIRFLOW__CELERY__RESULT_BACKEND"]
+    schema._create_result_tables(url)
+    app = Celery("results", backend=url, config_source={"override_backends": {"db": f"{ResultBackend.__module__}:ResultBackend"}})
+    results = app.backend
+    assert isinstance(results, ResultBackend)
+    others = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+
+    results.mark_as_done("a", None)
+    assert ask(sandbox, others) == "0"
+    results.keep_connection()
+    assert [results.get_state(task) for task in ("a", "b", "a")] == ["SUCCESS", "PENDING", "SUCCESS"]
+    assert ask(sandbox, others) == "1"
+    ask(sandbox, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()")
+    assert results.get_state("b") == "PENDING"
+    results.session_manager.invalidate(results.url)
+    app.close()
 
 
 def test_options_in_the_line_of_postgres_reach_it(sandbox: Sandbox) -> None:

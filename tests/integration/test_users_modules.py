@@ -26,11 +26,12 @@ NONE = 1
 """
 SHOW = """
 from airflow.configuration import conf
+from airflow.providers.celery.executors.celery_executor_utils import create_celery_app
 from airflow_celery_lab.inside_airflow import celery_config, first
 print(conf.get("logging", "logging_config_class"))
 print("mine" in first.LOGGING_CONFIG["formatters"], first.LOGGING_CONFIG["handlers"]["task"]["class"])
 print(*map(celery_config.CELERY_CONFIG.get, ("worker_max_tasks_per_child", "worker_send_task_events")))
-print(celery_config.CELERY_CONFIG["database_engine_options"]["poolclass"].__name__)
+print(type(create_celery_app(conf).backend).__name__)
 """
 
 
@@ -50,7 +51,7 @@ def test_the_users_modules_count_and_what_the_lab_needs_stays(sandbox: Sandbox) 
         "airflow_celery_lab.inside_airflow.first.LOGGING_CONFIG",
         "True airflow_celery_lab.inside_airflow.task_logs.SharedFolderTaskHandler",
         "7 True",
-        "NullPool",
+        "ResultBackend",
     ], done.stderr
 
 

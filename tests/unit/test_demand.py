@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy.pool import NullPool
 
 from airflow_celery_lab.cluster import limits
 from airflow_celery_lab.configuration import demand, environment, procfile, settings
@@ -16,7 +15,6 @@ from airflow_celery_lab.configuration.credentials import Credentials
 from airflow_celery_lab.configuration.demand import Demand, Sizes
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
-from airflow_celery_lab.inside_airflow.result_backend import without_pool
 from airflow_celery_lab.servers import postgres
 from airflow_celery_lab.supervision import honcho
 
@@ -161,9 +159,3 @@ def refusal_with_open_files(most: int) -> str:
         "print(*limits.of_redis(Demand(workers=40, slots=200, clients=450)))"
     )
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-
-
-@pytest.mark.parametrize("options", [{"pool_size": 5}, {"max_overflow": 0}, {"pool_recycle": 60, "pool_timeout": 3}])
-def test_a_pool_for_celerys_results_that_the_user_sizes_is_the_users(options: dict[str, int]) -> None:
-    assert without_pool(options) == options
-    assert without_pool({"connect_args": {"x": 1}}) == {"connect_args": {"x": 1}, "poolclass": NullPool}

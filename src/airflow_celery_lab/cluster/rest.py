@@ -36,7 +36,12 @@ class AirflowApi:
         self._password = lab.credentials.admin_password
 
     def health(self) -> dict[str, Any]:
-        """Return what Airflow says of its components: name to status and latest heartbeat."""
+        """Return what Airflow says of its components, as soon as its answer to a first task would not be a wait of seconds.
+
+        The api-server makes the tasks' API at the first request to it, and answers nothing else meanwhile. One without that
+        API (`--apps core`) says so at once.
+        """
+        self._http.get("/execution/health", timeout=HEALTH)
         response = self._http.get("/api/v2/monitor/health", timeout=HEALTH)
         response.raise_for_status()
         return dict(response.json())

@@ -12,7 +12,7 @@ from airflow.providers.celery.executors.default_celery import DEFAULT_CELERY_CON
 from celery.signals import before_task_publish, celeryd_init
 
 from airflow_celery_lab.configuration.overrides import WIRED
-from airflow_celery_lab.inside_airflow import result_backend, users, workload
+from airflow_celery_lab.inside_airflow import users, workload
 from airflow_celery_lab.launcher import temporary
 
 USERS = users.module_of("LAB_CELERY_CONFIG", "AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS")
@@ -26,9 +26,11 @@ CELERY_CONFIG: dict[str, Any] = {
     "worker_send_task_events": True,
     # This event would carry the task's token (see below); Flower learns of a task when a worker receives it.
     "task_send_sent_event": False,
+    "override_backends": {"db": "airflow_celery_lab.inside_airflow.result_backend:ResultBackend"},
+    # They are made with the schema; each process would look for them at its start.
+    "database_create_tables_at_setup": False,
     **(USERS.value if USERS else {}),
 }
-CELERY_CONFIG["database_engine_options"] = result_backend.without_pool(CELERY_CONFIG.get("database_engine_options") or {})
 
 
 def close_database_connection(**_: Any) -> None:

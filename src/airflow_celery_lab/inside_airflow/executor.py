@@ -26,10 +26,11 @@ from airflow.providers.celery.executors.celery_executor import CeleryExecutor
 from airflow.utils.helpers import log_filename_template_renderer
 from sqlalchemy.exc import SQLAlchemyError
 
-from airflow_celery_lab.configuration import names, services, settings
+from airflow_celery_lab.configuration import demand, names, services, settings
 from airflow_celery_lab.inside_airflow import custody, instances
 from airflow_celery_lab.inside_airflow.custody import Custody, Sight, Task, Verdict, Worker
 from airflow_celery_lab.inside_airflow.messages import OUTAGE, Messages
+from airflow_celery_lab.inside_airflow.result_backend import ResultBackend
 from airflow_celery_lab.launcher import process_table, registry
 from airflow_celery_lab.launcher.registry import Record
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 #: Seconds for which it is remembered that a task was cut off; a retry may come much later, or never.
 LATER = 3600.0
-#: Seconds for which the scheduler sleeps between two rounds, at most, while no task is with Celery; Airflow's own default.
+#: Seconds for which the scheduler sleeps between two rounds, at most, while there is no hurry; Airflow's own default.
 IDLE = 1.0
 
 
@@ -61,7 +62,9 @@ class LabCeleryExecutor(CeleryExecutor):
         self._records: dict[str, Record] = {}
         self._cut_off: dict[Any, float] = {}
         self._next = 0.0
-        # While there are tasks, the scheduler sleeps as it is set to; while there are none, four times as long, up to IDLE.
+        self._slots = 0
+        # While the next task can begin at once, the scheduler sleeps as it is set to; while there is none, or tasks wait for
+        # slots anyway, four times as long, up to IDLE.
         pace = conf.getfloat("scheduler", "scheduler_idle_sleep_time")
         self._idle = max(0.0, min(3 * pace, IDLE - pace))
         # Before Airflow judges a silence, it is looked at.
@@ -70,7 +73,9 @@ class LabCeleryExecutor(CeleryExecutor):
     def start(self) -> None:
         """Take over what processes had that have ended: this scheduler's predecessor is one of them."""
         super().start()
-        self._records = registry.running(self._settings.state)
+        if isinstance(self.celery_app.backend, ResultBackend):  # A user may have another.
+            self.celery_app.backend.keep_connection()
+        self._remember(registry.running(self._settings.state))
         self._end_jobs(os.environ.get(names.VARIABLE))
 
     def _process_workloads(self, workload_items: Sequence[workloads.All]) -> None:
@@ -97,7 +102,7 @@ class LabCeleryExecutor(CeleryExecutor):
             return
         records = registry.running(self._settings.state)
         changed = {name: record.pid for name, record in records.items()} != {name: record.pid for name, record in self._records.items()}
-        self._records = records
+        self._remember(records)
         now = time.monotonic()
         try:
             if changed:
@@ -107,7 +112,7 @@ class LabCeleryExecutor(CeleryExecutor):
                 self._look(now)
         except SQLAlchemyError as error:  # The next look is soon; the scheduler must not end for it.
             self.log.warning("Cannot look after the tasks that were sent, Postgres does not answer: %s", error)
-        if not self.running and not self.event_buffer:
+        if len(self.running) > self._slots or not (self.running or self.event_buffer):
             time.sleep(self._idle)
 
     def revoke_task(self, *, ti: TaskInstance) -> None:
@@ -118,6 +123,11 @@ class LabCeleryExecutor(CeleryExecutor):
     def _job(self) -> int:
         """The scheduler's, which Airflow sets before `start`; 0 where there is none (`dag.test()`)."""
         return int(self.job_id or 0)
+
+    def _remember(self, records: Mapping[str, Record]) -> None:
+        self._records = dict(records)
+        sizes = demand.Sizes(slots=conf.getint("celery", "worker_concurrency"))
+        self._slots = demand.of([services.describe(record.command) for record in records.values()], sizes).slots
 
     def _prefer(self, keys: Sequence[TaskInstanceKey]) -> None:
         """Let tasks that were cut off not wait again behind those that came after them."""
