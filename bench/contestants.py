@@ -76,8 +76,12 @@ class Contestant(ABC):
         return found
 
     def unready(self) -> str | None:
-        """Return what is missing before a user can run a DAG and watch it in Flower, the same for every contestant."""
+        """Return what is missing before a user can run a DAG and watch it in Flower, the same for every contestant.
+
+        The first question to the tasks' API takes seconds, in which nothing else is answered: until then no task begins.
+        """
         try:
+            self.api.get("/execution/health")
             health = self.api.get("/api/v2/monitor/health").json()
             sick = [name for name in COMPONENTS if health.get(name, {}).get("status") != "healthy"]
             if sick:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_celery_lab.configuration import services, settings
+from airflow_celery_lab.configuration import overrides, services, settings
 from airflow_celery_lab.configuration.credentials import Credentials
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.state import State
@@ -69,6 +69,25 @@ def test_the_first_scheduler_alone_has_the_port_of_the_health_check(tmp_path: Pa
     assert [program._is_first("scheduler", name, lab) for name in ("scheduler", "scheduler-2", "scheduler-10")] == [True, True, False]
     for each in running:
         each.release()
+
+
+@pytest.mark.parametrize(
+    ("given", "first", "others"),
+    [
+        ({}, {"LAB_HEALTH_CHECK": "1"}, {overrides.HEALTH_CHECK: "False"}),
+        ({overrides.HEALTH_CHECK: "True"}, {overrides.HEALTH_CHECK: "True"}, {overrides.HEALTH_CHECK: "False"}),
+        ({overrides.HEALTH_CHECK: "False"}, {overrides.HEALTH_CHECK: "False"}, {overrides.HEALTH_CHECK: "False"}),
+    ],
+)
+def test_one_scheduler_answers_health_checks_as_the_user_wants_it(
+    given: dict[str, str], first: dict[str, str], others: dict[str, str]
+) -> None:
+    of_first, of_others = dict(given), dict(given)
+
+    program._answer_health_checks(of_first, first=True)
+    program._answer_health_checks(of_others, first=False)
+
+    assert (of_first, of_others) == (first, others)
 
 
 def test_airflow_finds_the_admins_password_where_nobody_else_can_read(tmp_path: Path) -> None:

@@ -148,8 +148,7 @@ def wiring(lab: Lab) -> dict[str, str]:
         "AIRFLOW__API__LOG_CONFIG": str(roots.DATA / "config" / "uvicorn.yaml"),
         "AIRFLOW__API__SECRET_KEY": credentials.api_secret_key,
         "AIRFLOW__API_AUTH__JWT_SECRET": credentials.jwt_secret,
-        # Answers at /health, as under Airflow's docker compose file, on IPv4 only.
-        overrides.HEALTH_CHECK: "True",
+        # On IPv4 only.
         "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_HOST": "127.0.0.1" if ":" in settings.bind else settings.bind,
         "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": str(settings.ports.scheduler),
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(state.task_logs),

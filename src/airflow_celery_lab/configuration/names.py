@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 #: Where the launcher leaves the name for the program that it runs.
 VARIABLE = "LAB_NAME"
+#: Tells a scheduler to answer at /health: of several, one has the port.
+HEALTH_CHECK = "LAB_HEALTH_CHECK"
 
 
 def process_name(environ: Mapping[str, str]) -> str | None:

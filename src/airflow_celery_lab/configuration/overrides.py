@@ -25,7 +25,6 @@ FREE = frozenset(
     {
         EXECUTOR,  # As far as `executors` allows.
         "AIRFLOW__API__LOG_CONFIG",
-        HEALTH_CHECK,
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER",
         "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY",
     }

@@ -51,6 +51,7 @@ INTERNAL = {
     "LAB_NAME",
     "LAB_UP_PID",
     "LAB_TEMPORARY",
+    "LAB_HEALTH_CHECK",
     "LAB_LOGGING_CONFIG",
     "LAB_CELERY_CONFIG",
     command.VARIABLE,

@@ -27,7 +27,7 @@ from airflow.utils.helpers import log_filename_template_renderer
 from sqlalchemy.exc import SQLAlchemyError
 
 from airflow_celery_lab.configuration import demand, names, services, settings
-from airflow_celery_lab.inside_airflow import custody, instances
+from airflow_celery_lab.inside_airflow import custody, health, instances
 from airflow_celery_lab.inside_airflow.custody import Custody, Sight, Task, Verdict, Worker
 from airflow_celery_lab.inside_airflow.messages import OUTAGE, Messages
 from airflow_celery_lab.inside_airflow.result_backend import ResultBackend
@@ -63,6 +63,7 @@ class LabCeleryExecutor(CeleryExecutor):
         self._cut_off: dict[Any, float] = {}
         self._next = 0.0
         self._slots = 0
+        self._pulse = health.Pulse(conf.getint("scheduler", "scheduler_health_check_threshold"))
         # While the next task can begin at once, the scheduler sleeps as it is set to; while there is none, or tasks wait for
         # slots anyway, four times as long, up to IDLE.
         pace = conf.getfloat("scheduler", "scheduler_idle_sleep_time")
@@ -77,6 +78,9 @@ class LabCeleryExecutor(CeleryExecutor):
             self.celery_app.backend.keep_connection()
         self._remember(registry.running(self._settings.state))
         self._end_jobs(os.environ.get(names.VARIABLE))
+        if names.HEALTH_CHECK in os.environ and not conf.getboolean("scheduler", "enable_health_check"):  # Airflow's own server
+            host = conf.get_mandatory_value("scheduler", "scheduler_health_check_server_host")
+            health.serve(self._pulse, host, conf.getint("scheduler", "scheduler_health_check_server_port"))
 
     def _process_workloads(self, workload_items: Sequence[workloads.All]) -> None:
         for workload in workload_items:
@@ -98,6 +102,7 @@ class LabCeleryExecutor(CeleryExecutor):
     def sync(self) -> None:
         """Ask for the state of what was sent; give up what is known to be lost."""
         super().sync()
+        self._pulse.beat()
         if self.job_id is None:  # `dag.test()`, which waits by itself.
             return
         records = registry.running(self._settings.state)

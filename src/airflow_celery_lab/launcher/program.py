@@ -39,8 +39,8 @@ def prepare(
     _wait_for_needs(service, lab, variables, on_wait)
     if service.kind == "api-server":
         write_passwords(lab)
-    if service.kind == "scheduler" and not _is_first(service.kind, name, lab):
-        variables[overrides.HEALTH_CHECK] = "False"
+    if service.kind == "scheduler":
+        _answer_health_checks(variables, first=_is_first(service.kind, name, lab))
     if command[0] == "celery":
         variables.setdefault(observer.VARIABLE, observer.MODULE)
     return _python_program([*command, *_own_options(service, command, name)])
@@ -49,6 +49,14 @@ def prepare(
 def write_passwords(lab: Lab) -> None:
     """Write the admin's password to the file in which Airflow looks for it."""
     files.write(lab.state.passwords, json.dumps({ADMIN: lab.credentials.admin_password}))
+
+
+def _answer_health_checks(variables: dict[str, str], *, first: bool) -> None:
+    """Let one scheduler have the port: with Airflow's own server if the user asks for that, else with the lab's."""
+    if not first:
+        variables[overrides.HEALTH_CHECK] = "False"
+    elif overrides.HEALTH_CHECK not in variables:
+        variables[names.HEALTH_CHECK] = "1"
 
 
 def _is_first(kind: str, name: str, lab: Lab) -> bool:
