@@ -25,13 +25,20 @@ def refresh(lab: Lab) -> None:
     _ask(lab, {"refresh": 1}, REFRESH)
 
 
-def _ask(lab: Lab, question: dict[str, int], timeout: float) -> dict[str, Any] | str:
+def heartbeats(lab: Lab) -> dict[str, float]:
+    """Return when Flower has heard of each worker last, in seconds since the epoch; nothing where it does not answer."""
+    answer = _ask(lab, {"json": 1}, TIMEOUT, "/workers")
+    found = [] if isinstance(answer, str) else answer["data"]
+    return {names.worker_name(worker["hostname"]): max(worker["heartbeats"]) for worker in found if worker.get("heartbeats")}
+
+
+def _ask(lab: Lab, question: dict[str, int], timeout: float, path: str = "/api/workers") -> dict[str, Any] | str:
     """Return the answer, or why there is none."""
     import httpx  # Most commands do not ask Flower, and need not wait for this import.
 
     try:
         response = httpx.get(
-            f"{lab.settings.url('flower')}/api/workers",
+            f"{lab.settings.url('flower')}{path}",
             params=question,
             auth=(ADMIN, lab.credentials.admin_password),
             timeout=timeout,

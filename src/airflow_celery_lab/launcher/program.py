@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import files, names, overrides, services
+from airflow_celery_lab.configuration import files, names, overrides, roots, services
 from airflow_celery_lab.configuration.credentials import ADMIN, make_private_folder
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.services import Service
@@ -39,6 +40,7 @@ def prepare(
     _wait_for_needs(service, lab, variables, on_wait)
     if service.kind == "api-server":
         write_passwords(lab)
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, [variables.get("PYTHONPATH"), str(roots.PLUGIN)]))
     if service.kind == "scheduler" and not _is_first(service.kind, name, lab):
         variables[overrides.HEALTH_CHECK] = "False"
     return _python_program([*command, *_own_options(service, command, name)])
