@@ -52,6 +52,6 @@ class LabPlugin(AirflowPlugin):
                 "destination": "dag_run",
                 "url_route": "lab-timeline",
             },
-            # Without a route it is a link, which opens a window of its own; a frame may not open one.
-            {**common, "name": "Flower", "href": flower, "destination": "nav"},
+            # In a frame too: without a route Airflow 3.3 draws a button that does nothing.
+            {"name": "Flower", "href": flower, "destination": "nav", "url_route": "flower", "nav_top_level": True},
         ]
