@@ -28,6 +28,8 @@ from airflow_celery_lab.experiments import trials as experiments
 from airflow_celery_lab.testing import ThrowawayLab, leftovers, throwaway_lab
 from airflow_celery_lab.testing.browser import Browser
 from airflow_celery_lab.testing.checkouts import copy_checkout
+from airflow_celery_lab.timeline import recent
+from airflow_celery_lab.timeline.spans import Timeline
 from airflow_celery_lab.wait import wait_until
 
 #: As people write it: JSON without quotes around it; a second executor; a web interface behind somebody's proxy.
@@ -315,6 +317,12 @@ def test_the_timeline_of_a_run_shows_each_stay_in_a_slot_and_the_fault_between_t
     (page,) = three_workers.command("timeline", "worker_loss").stdout.splitlines()
     data = json.loads(three_workers.command("timeline", "worker_loss", run_id, "--json", "--trace", str(tmp_path / "trace")).stdout)
 
+    live = recent.timeline(cluster, 300)
+    assert isinstance(live, Timeline), live
+    of_run = [(span.kind, span.try_number, span.worker, span.state, span.start, span.end) for span in live.spans if span.run_id == run_id]
+    fields = ("kind", "try_number", "worker", "state", "start", "end")
+    assert of_run == [tuple(span[field] for field in fields) for span in data["spans"]]
+    assert [mark.what for mark in live.marks][-2:] == [mark["what"] for mark in data["marks"]]
     assert Path(page).is_relative_to(cluster.settings.home)
     assert Path(page).stat().st_size < 5_000_000
     running = [span for span in data["spans"] if span["kind"] == "running"]
