@@ -108,9 +108,13 @@ class Browser:
         self.call("Input.insertText", text=text)
 
     def click(self, element: str) -> None:
-        """Click on the element that a JavaScript expression names."""
+        """Click with the mouse in the middle of the element that a JavaScript expression names, when it is there."""
         self.wait(f"!!{element}")
-        self.evaluate(f"{element}.click()")
+        box = self.evaluate(f"(one => (one.scrollIntoView({{block: 'nearest'}}), one.getBoundingClientRect().toJSON()))({element})")
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        self.point(x, y)
+        for half in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=half, x=x, y=y, button="left", clickCount=1)
 
     def point(self, x: float, y: float) -> None:
         """Move the mouse there, in pixels from the window's upper left."""

@@ -48,3 +48,12 @@ def open_flower(browser: Browser, cluster: Cluster, path: str, ready: str) -> No
     login = base64.b64encode(f"{ADMIN}:{cluster.credentials.admin_password}".encode()).decode()
     browser.call("Network.setExtraHTTPHeaders", headers={"Authorization": f"Basic {login}"})
     browser.open(f"{cluster.settings.url('flower')}{path}", ready)
+
+
+def show_columns(browser: Browser, *names: str) -> None:
+    """Show columns of Airflow's table that are hidden by default."""
+    browser.click("document.querySelector('button[aria-label=\"Filter table columns\"]')")
+    for name in names:
+        browser.click(f"[...document.querySelectorAll('[role=menuitemcheckbox]')].find(one => one.innerText.trim() === '{name}')")
+    browser.call("Input.dispatchKeyEvent", type="keyDown", key="Escape", code="Escape", windowsVirtualKeyCode=27)
+    browser.wait("!document.querySelector('[role=menuitemcheckbox]')?.checkVisibility()")
