@@ -63,7 +63,7 @@ def test_after_a_login_the_data_is_what_status_prints_and_an_unknown_run_is_name
     lab_cluster.wait_until_ready()
 
     def differs() -> str | None:
-        shown = client.get("live").raise_for_status().json()["status"]
+        shown = pages.data(lab_cluster)["status"]
         printed: dict[str, Any] = json.loads(lab.command("status", "--json").stdout)
         for process in (*shown["processes"], *printed["processes"]):
             process.pop("memory_mb")

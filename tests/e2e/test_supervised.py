@@ -25,7 +25,7 @@ from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.environment import wiring
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.experiments import trials as experiments
-from airflow_celery_lab.testing import ThrowawayLab, leftovers, throwaway_lab
+from airflow_celery_lab.testing import ThrowawayLab, leftovers, pages, throwaway_lab
 from airflow_celery_lab.testing.browser import Browser
 from airflow_celery_lab.testing.checkouts import copy_checkout
 from airflow_celery_lab.timeline import recent
@@ -170,10 +170,14 @@ def test_a_trigger_beside_the_dags_and_a_connection_in_dotenv_are_there_and_a_ch
     background: ThrowawayLab, checkout: Path
 ) -> None:
     assert waited(background.cluster) == "tick from shop.test"
+    assert not [warning for warning in pages.data(background.cluster)["status"]["warnings"] if ".env" in warning]
 
     (checkout / ".env").write_text(SHOP.format(host="mall.test"))
     told = background.command("status", check=False).stdout
     assert "warning: .env has changed since the cluster started: `" in told
+    on_the_page = pages.data(background.cluster)["status"]["warnings"]
+    assert [warning for warning in on_the_page if ".env has changed since the cluster started" in warning]
+    assert [warning for warning in on_the_page if f"warning: {warning}" not in told] == []
 
     assert "~ scheduler" in background.command("apply").stdout
     assert ".env has changed" not in background.command("status").stdout

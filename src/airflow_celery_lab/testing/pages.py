@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
-from urllib.parse import quote
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
 
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.environment import web_url
-from airflow_celery_lab.testing.browser import Browser
+from airflow_celery_lab.testing.browser import ANSWER, Browser
 
 #: JavaScript for the document in the frame in which Airflow shows a page of a plugin.
 FRAME = "document.querySelector('iframe')?.contentDocument"
@@ -23,6 +26,15 @@ def log_in(browser: Browser, cluster: Cluster) -> None:
     browser.wait(f"!!{link('Lab')}")
     browser.errors.clear()
     browser.requests.clear()
+
+
+def data(cluster: Cluster) -> dict[str, Any]:
+    """Return what the lab's page gets when it asks."""
+    address = cluster.settings.url("webserver") + urlsplit(web_url(cluster.lab)).path
+    with httpx.Client(base_url=address, timeout=ANSWER, trust_env=False) as client:
+        login = client.post("/auth/token", json={"username": ADMIN, "password": cluster.credentials.admin_password}).raise_for_status()
+        token = {"Authorization": f"Bearer {login.json()['access_token']}"}
+        return dict(client.get("/lab/live", headers=token).raise_for_status().json())
 
 
 def link(words: str) -> str:

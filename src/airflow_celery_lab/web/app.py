@@ -6,9 +6,10 @@ Airflow does not guard what plugins mount: each route depends on its check of wh
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from html import escape
 from pathlib import Path
 from string import Template
@@ -45,10 +46,11 @@ def app() -> FastAPI:
     from airflow.api_fastapi.core_api.security import requires_access_view
 
     guarded = FastAPI(dependencies=[Depends(requires_access_view(AccessView.PLUGINS))], docs_url=None, redoc_url=None, openapi_url=None)
+    answers = _Answers()
     guarded.add_api_route("/", _page, response_class=HTMLResponse)
-    guarded.add_api_route("/live", _Live().answer)
     guarded.add_api_route("/plotly.js", _plotly)
-    guarded.add_api_route("/dags/{dag_id}/runs/{run_id:path}", _timeline, response_class=HTMLResponse)
+    guarded.add_api_route("/live", answers.data)
+    guarded.add_api_route("/dags/{dag_id}/runs/{run_id:path}", answers.timeline, response_class=HTMLResponse)
     return guarded
 
 
@@ -58,58 +60,68 @@ async def _page() -> str:
     return Template(PAGE.read_text(encoding="utf-8")).substitute(plotly=await _ask(get_plotlyjs_version))
 
 
-class _Live:
-    """The data of the page. Who asks while a look goes on shares its answer."""
+async def _plotly() -> Response:
+    from plotly.offline import get_plotlyjs
+
+    caching = {"Cache-Control": f"private, max-age={YEAR}, immutable"}
+    return Response(await _ask(get_plotlyjs), media_type="text/javascript", headers=caching)
+
+
+class _Answers:
+    """What is asked of the lab. Who asks for the page's data while a look goes on shares its answer."""
 
     def __init__(self) -> None:
+        self._lab = _Lab()
         self._look: asyncio.Task[dict[str, Any]] | None = None
 
-    async def answer(self) -> JSONResponse:
+    async def data(self) -> JSONResponse:
         """Answer with the data of one look, or with a sentence."""
         if self._look is None or self._look.done():
-            self._look = asyncio.create_task(_ask(_look))
+            self._look = asyncio.create_task(_ask(self._lab.look))
         try:
             return JSONResponse(await asyncio.shield(self._look), headers={"Cache-Control": "no-store"})
         except LabError as error:
             return JSONResponse({"detail": str(error)}, UNAVAILABLE)
 
+    async def timeline(self, dag_id: str, run_id: str) -> HTMLResponse:
+        """Answer with the page of a run's timeline, or with a sentence."""
+        try:
+            return HTMLResponse(await _ask(partial(self._lab.draw, dag_id, run_id)))
+        except LabError as error:
+            text = Template(REFUSAL.read_text(encoding="utf-8")).substitute(sentence=escape(str(error)))
+            return HTMLResponse(text, STATUSES.get(type(error), UNAVAILABLE))
 
-async def _plotly() -> Response:
-    from plotly.offline import get_plotlyjs
 
-    return Response(
-        await _ask(get_plotlyjs), media_type="text/javascript", headers={"Cache-Control": f"private, max-age={YEAR}, immutable"}
-    )
+class _Lab:
+    """The lab that this api-server belongs to. Only the thread that asks uses it."""
 
+    def __init__(self) -> None:
+        self._opened: Cluster | None = None
 
-async def _timeline(dag_id: str, run_id: str) -> HTMLResponse:
-    try:
-        return HTMLResponse(await _ask(partial(_draw, dag_id, run_id)))
-    except LabError as error:
-        text = Template(REFUSAL.read_text(encoding="utf-8")).substitute(sentence=escape(str(error)))
-        return HTMLResponse(text, STATUSES.get(type(error), UNAVAILABLE))
+    def look(self) -> dict[str, Any]:
+        """Return the page's data."""
+        from airflow_celery_lab.web import live
+
+        return live.look(self._open())
+
+    def draw(self, dag_id: str, run_id: str) -> str:
+        """Return the page of a run's timeline."""
+        from airflow_celery_lab.timeline import recording
+        from airflow_celery_lab.timeline.page import page
+
+        return page(recording.timeline(self._open(), dag_id, run_id))
+
+    def _open(self) -> Cluster:
+        """Open it once, as each Celery app leaves something behind in kombu's pools; and anew when `.env` says something else."""
+        from airflow_celery_lab.cluster.handle import Cluster
+        from airflow_celery_lab.configuration import settings
+
+        if self._opened is None or self._opened.settings != settings.load(os.environ):
+            if self._opened is not None:
+                self._opened.close()
+            self._opened = Cluster.open(writing=False)
+        return self._opened
 
 
 async def _ask(question: Callable[[], Answer]) -> Answer:
     return await asyncio.get_running_loop().run_in_executor(_asking, question)
-
-
-@cache
-def _cluster() -> Cluster:
-    """Return the lab that this api-server belongs to. Once: each Celery app leaves something behind in kombu's pools."""
-    from airflow_celery_lab.cluster.handle import Cluster
-
-    return Cluster.open(writing=False)
-
-
-def _look() -> dict[str, Any]:
-    from airflow_celery_lab.web import live
-
-    return live.look(_cluster())
-
-
-def _draw(dag_id: str, run_id: str) -> str:
-    from airflow_celery_lab.timeline import recording
-    from airflow_celery_lab.timeline.page import page
-
-    return page(recording.timeline(_cluster(), dag_id, run_id))
