@@ -56,7 +56,7 @@ def test_without_a_login_no_address_of_the_lab_tells_anything(client: httpx.Clie
 
 
 @pytest.mark.release
-def test_after_a_login_the_data_is_what_status_prints_and_an_unknown_run_is_named(
+def test_after_a_login_the_data_is_what_status_prints_and_an_unknown_dag_is_named(
     lab: ThrowawayLab, lab_cluster: Cluster, client: httpx.Client
 ) -> None:
     log_in(client, lab_cluster)
@@ -70,9 +70,9 @@ def test_after_a_login_the_data_is_what_status_prints_and_an_unknown_run_is_name
         return None if shown == printed else f"the page has {shown}, and the command {printed}"
 
     wait_until(differs, 30, "a moment at which nothing changed between the two looks")
-    unknown = client.get("dags/fan_out/runs/no_such_run")
+    unknown = client.get("dags/no_such_dag/runs/any")
     assert unknown.status_code == 404
-    assert "there is no run &#x27;no_such_run&#x27; of fan_out" in unknown.text
+    assert "there is no DAG &#x27;no_such_dag&#x27;" in unknown.text
 
 
 @pytest.mark.release
