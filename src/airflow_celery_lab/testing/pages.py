@@ -48,11 +48,29 @@ def open_lab(browser: Browser, bars: int = 0) -> None:
     browser.wait(f"Number({FRAME}?.body?.dataset?.looks) > 0 && {FRAME}.querySelectorAll('.bars .point').length >= {bars}")
 
 
-def open_timeline(browser: Browser, cluster: Cluster, dag_id: str, run_id: str) -> None:
-    """Open a DAG run in Airflow, and its tab with the timeline."""
+def open_run(browser: Browser, cluster: Cluster, dag_id: str, run_id: str) -> None:
+    """Open a DAG run in Airflow."""
     browser.open(f"{web_url(cluster.lab)}/dags/{dag_id}/runs/{quote(run_id, safe='')}", f"!!{link('Timeline')}")
+
+
+def open_timeline(browser: Browser, cluster: Cluster, dag_id: str, run_id: str) -> None:
+    """Open the tab with the timeline of a DAG run."""
+    open_run(browser, cluster, dag_id, run_id)
     browser.click(link("Timeline"))
     browser.wait(f"{FRAME}?.body?.dataset?.drawn === 'yes'")
+
+
+def show_columns(browser: Browser, *columns: str) -> None:
+    """Show columns, by Airflow's names for them, that the table of task instances hides by default."""
+    button = "document.querySelector('button[aria-label=\"Filter table columns\"]')"
+    browser.click(button)
+    for column in columns:
+        item = f"document.querySelector('[role=menuitem][data-value={column}]')"
+        browser.click(item)
+        browser.wait(f"{item}.dataset.state === 'checked'")
+    browser.call("Input.dispatchKeyEvent", type="keyDown", key="Escape", code="Escape", windowsVirtualKeyCode=27)
+    browser.point(0, 0)
+    browser.wait("!document.querySelector('[role=menuitem][data-value]')?.checkVisibility() && !document.querySelector('[role=tooltip]')")
 
 
 def open_flower(browser: Browser, cluster: Cluster, path: str, ready: str) -> None:
@@ -60,12 +78,3 @@ def open_flower(browser: Browser, cluster: Cluster, path: str, ready: str) -> No
     login = base64.b64encode(f"{ADMIN}:{cluster.credentials.admin_password}".encode()).decode()
     browser.call("Network.setExtraHTTPHeaders", headers={"Authorization": f"Basic {login}"})
     browser.open(f"{cluster.settings.url('flower')}{path}", ready)
-
-
-def show_columns(browser: Browser, *names: str) -> None:
-    """Show columns of Airflow's table that are hidden by default."""
-    browser.click("document.querySelector('button[aria-label=\"Filter table columns\"]')")
-    for name in names:
-        browser.click(f"[...document.querySelectorAll('[role=menuitemcheckbox]')].find(one => one.innerText.trim() === '{name}')")
-    browser.call("Input.dispatchKeyEvent", type="keyDown", key="Escape", code="Escape", windowsVirtualKeyCode=27)
-    browser.wait("!document.querySelector('[role=menuitemcheckbox]')?.checkVisibility()")
