@@ -25,9 +25,11 @@ from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.environment import wiring
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.experiments import trials as experiments
-from airflow_celery_lab.testing import ThrowawayLab, leftovers, throwaway_lab
+from airflow_celery_lab.testing import ThrowawayLab, leftovers, pages, throwaway_lab
 from airflow_celery_lab.testing.browser import Browser
 from airflow_celery_lab.testing.checkouts import copy_checkout
+from airflow_celery_lab.timeline import recent
+from airflow_celery_lab.timeline.spans import Timeline
 from airflow_celery_lab.wait import wait_until
 
 #: As people write it: JSON without quotes around it; a second executor; a web interface behind somebody's proxy.
@@ -168,10 +170,14 @@ def test_a_trigger_beside_the_dags_and_a_connection_in_dotenv_are_there_and_a_ch
     background: ThrowawayLab, checkout: Path
 ) -> None:
     assert waited(background.cluster) == "tick from shop.test"
+    assert not [warning for warning in pages.data(background.cluster)["status"]["warnings"] if ".env" in warning]
 
     (checkout / ".env").write_text(SHOP.format(host="mall.test"))
     told = background.command("status", check=False).stdout
     assert "warning: .env has changed since the cluster started: `" in told
+    on_the_page = pages.data(background.cluster)["status"]["warnings"]
+    assert [warning for warning in on_the_page if ".env has changed since the cluster started" in warning]
+    assert [warning for warning in on_the_page if f"warning: {warning}" not in told] == []
 
     assert "~ scheduler" in background.command("apply").stdout
     assert ".env has changed" not in background.command("status").stdout
@@ -317,6 +323,12 @@ def test_the_timeline_of_a_run_shows_each_stay_in_a_slot_and_the_fault_between_t
     (page,) = three_workers.command("timeline", "worker_loss").stdout.splitlines()
     data = json.loads(three_workers.command("timeline", "worker_loss", run_id, "--json", "--trace", str(tmp_path / "trace")).stdout)
 
+    live = recent.timeline(cluster, 300)
+    assert isinstance(live, Timeline), live
+    of_run = [(span.kind, span.try_number, span.worker, span.state, span.start, span.end) for span in live.spans if span.run_id == run_id]
+    fields = ("kind", "try_number", "worker", "state", "start", "end")
+    assert of_run == [tuple(span[field] for field in fields) for span in data["spans"]]
+    assert [mark.what for mark in live.marks][-2:] == [mark["what"] for mark in data["marks"]]
     assert Path(page).is_relative_to(cluster.settings.home)
     assert Path(page).stat().st_size < 5_000_000
     running = [span for span in data["spans"] if span["kind"] == "running"]

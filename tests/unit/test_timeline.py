@@ -15,7 +15,7 @@ from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.journal import Act
 from airflow_celery_lab.configuration.state import State
 from airflow_celery_lab.timeline import lanes, layout, page, recording, spans, trace
-from airflow_celery_lab.timeline.spans import Mark, Recording, Span, Timeline
+from airflow_celery_lab.timeline.spans import Mark, Recording, Span, Timeline, Window
 
 RECORDINGS = Path(__file__).parent / "recordings"
 
@@ -28,6 +28,14 @@ def recorded(name: str) -> Recording:
 
 def timeline(name: str) -> Timeline:
     return spans.timeline(recorded(name))
+
+
+def window(start: float, end: float, *names: str) -> Timeline:
+    """All of these runs in a window of time, as the database gives them."""
+    those = [recorded(name) for name in names]
+    tries = [{**row, "dag_id": one.run["dag_id"], "run_id": one.run["dag_run_id"]} for one in those for row in one.tries]
+    events = [{**event, "dag_id": one.run["dag_id"], "run_id": one.run["dag_run_id"]} for one in those for event in one.events]
+    return spans.recent(Window(tries, events, [act for one in those for act in one.acts], {}, start, end))
 
 
 def brief(found: Timeline) -> list[tuple[str, str, int, str | None, int | None, float, float | None, str]]:
@@ -157,6 +165,40 @@ class TestSpans:
 
         assert set(data) == {"dag_id", "run_id", "state", "start", "end", "spans", "marks", "slots"}
         assert set(data["spans"][0]) == set(Span.__dataclass_fields__)
+
+
+class TestWindow:
+    def test_a_run_has_the_same_spans_in_a_window_under_the_name_of_its_dag(self) -> None:
+        alone = timeline("lost_worker")
+        found = window(alone.start, alone.end, "lost_worker")
+
+        assert brief(found) == [(kind, f"{alone.dag_id}.{name}", *rest) for kind, name, *rest in brief(alone)]
+        assert [mark.what for mark in found.marks] == [mark.what for mark in alone.marks]
+        assert len(found.retries()) == len(alone.retries()) == 1
+
+    def test_what_ended_before_the_window_is_left_out(self) -> None:
+        alone = timeline("lost_worker")
+        found = window(alone.start + 6, alone.end, "lost_worker")
+
+        assert [(span.kind, span.try_number) for span in found.spans] == [("waiting", 2), ("running", 2)]
+        assert [mark for mark in found.marks if mark.when < alone.start + 6] == []
+
+    def test_tasks_of_one_name_in_two_runs_are_not_tied_as_tries(self) -> None:
+        first = Span("running", "a", "a", -1, 1, "q", "w", 1, 0.0, 1.0, "success", "run 1")
+        second = replace(first, run_id="run 2", try_number=2, start=2.0, end=3.0)
+
+        assert Timeline("~", "~", "running", 0.0, 3.0, [first, second]).retries() == []
+        assert len(Timeline("~", "~", "running", 0.0, 3.0, [first, replace(second, run_id="run 1")]).retries()) == 1
+
+    def test_its_axis_counts_back_from_now(self) -> None:
+        alone = timeline("four_at_once")
+        figure = page.figure(window(alone.end - 180, alone.end, "four_at_once"))
+
+        assert figure["layout"]["xaxis"]["title"]["text"] == "seconds before now"
+        assert figure["layout"]["xaxis"]["range"] == [-181.8, 1.8]
+        running = next(trace for trace in figure["data"] if trace["name"] == "running")
+        assert all(begin < begin + length <= 0 for begin, length in zip(running["base"], running["x"], strict=True))
+        assert all(f"run {alone.run_id}" in told for told in running["hovertext"])
 
 
 def test_each_interval_gets_the_lowest_lane_that_is_free() -> None:

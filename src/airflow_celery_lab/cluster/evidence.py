@@ -39,10 +39,10 @@ class Look:
         self._broker = broker
         self._supervisor = supervisor
 
-    def gather(self, supervised: Mapping[str, str], processes: Processes, *, details: bool) -> Evidence:
+    def gather(self, supervised: Mapping[str, str], processes: Processes, *, details: bool, memory: bool) -> Evidence:
         """Return what is seen now. `supervised` are supervisord's states, `processes` what it was told to run.
 
-        Without `details` the memory and the DAG files that cannot be read are left out, which cost most.
+        `memory` and `details`, such as the DAG files that cannot be read, cost most.
         """
         records = registry.running(self._lab.state)
         paused = trees.paused(records)
@@ -54,7 +54,7 @@ class Look:
             health = pool.submit(self._health, records)
             broker = pool.submit(self._workers, awake, busy)
             flowers = pool.submit(self._flower, records)
-            memory = pool.submit(trees.memory, records if details else {})
+            sizes = pool.submit(trees.memory, records if memory else {})
             workers, queues = broker.result()
             report, jobs = health.result()
             return Evidence(
@@ -66,7 +66,7 @@ class Look:
                 queues=queues,
                 flower=flowers.result(),
                 import_errors=self._import_errors() if details and not isinstance(report, str) else [],
-                memory=memory.result(),
+                memory=sizes.result(),
                 failures=self._failures(supervised, records),
                 paused=paused,
                 busy=busy,

@@ -27,17 +27,17 @@ def quietly(_reason: str) -> None:
 class Readiness(Connections):
     """Looks at a lab, and waits for it."""
 
-    def status(self, expected: Mapping[str, Service] | None = None, *, details: bool = True) -> Status:
+    def status(self, expected: Mapping[str, Service] | None = None, *, details: bool = True, memory: bool = True) -> Status:
         """Look at everything once, and judge. `expected` is by default what runs, or what the Procfile names.
 
-        Without `details` the memory and the DAG files that cannot be read are left out, which cost most.
+        Without `details` the memory and the DAG files that cannot be read are left out, which cost most; without `memory` that alone.
         """
         supervised = self.supervisor.states()
         processes: Processes = self.supervisor.processes if supervised else {}
         if expected is None:
             expected = procfile.services_of(processes if supervised else procfile.instances(self.lines()))
         look = evidence.Look(self.lab, self._environ, self.api, self.broker, self.supervisor)
-        return judgement.judge(expected, look.gather(supervised, processes, details=details))
+        return judgement.judge(expected, look.gather(supervised, processes, details=details, memory=details and memory))
 
     def wait_until_ready(
         self, timeout: float | None = None, expected: Mapping[str, Service] | None = None, on_wait: OnWait = quietly

@@ -30,6 +30,10 @@ def _find_data() -> Path:
 DATA = _find_data()
 
 
+#: Goes on the api-server's path: holds the metadata by which Airflow finds the lab's plugin, as it finds that of an installed package.
+PLUGIN = _PACKAGE / "web" / "metadata"
+
+
 def checkout() -> Path | None:
     """Return the checkout that this package runs from, None when it is installed."""
     return DATA if (DATA / "src").is_dir() else None

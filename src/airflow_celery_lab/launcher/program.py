@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import files, names, observer, overrides, services
+from airflow_celery_lab.configuration import files, names, observer, overrides, roots, services
 from airflow_celery_lab.configuration.credentials import ADMIN, make_private_folder
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.services import Service
@@ -39,9 +40,10 @@ def prepare(
     _wait_for_needs(service, lab, variables, on_wait)
     if service.kind == "api-server":
         write_passwords(lab)
-    if service.kind == "scheduler":
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, [variables.get("PYTHONPATH"), str(roots.PLUGIN)]))
+    elif service.kind == "scheduler":
         _answer_health_checks(variables, first=_is_first(service.kind, name, lab))
-    if command[0] == "celery":
+    elif command[0] == "celery":
         variables.setdefault(observer.VARIABLE, observer.MODULE)
     return _python_program([*command, *_own_options(service, command, name)])
 

@@ -87,11 +87,34 @@ class Browser:
 
         """
         self.call("Page.navigate", url=address)
-        wait_until(lambda: None if self.evaluate(ready) else f"{self.errors or 'it is not'}", ANSWER, f"{address} to be ready ({ready})")
+        self.wait(ready)
+
+    def wait(self, ready: str) -> None:
+        """Wait until the JavaScript expression `ready` holds in the page.
+
+        Raises:
+            NotReadyError: it does not.
+
+        """
+        wait_until(lambda: None if self.evaluate(ready) else f"{self.errors or 'it does not'}", ANSWER, f"a page in which {ready}")
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of a JavaScript expression; of a promise what it comes to. None where it cannot be evaluated."""
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)["result"].get("value")
+
+    def write(self, selector: str, text: str) -> None:
+        """Write into the field that a CSS selector finds."""
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).focus()")
+        self.call("Input.insertText", text=text)
+
+    def click(self, element: str) -> None:
+        """Click with the mouse in the middle of the element that a JavaScript expression names, when it is there."""
+        self.wait(f"!!{element}")
+        box = self.evaluate(f"(one => (one.scrollIntoView({{block: 'nearest'}}), one.getBoundingClientRect().toJSON()))({element})")
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        self.point(x, y)
+        for half in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=half, x=x, y=y, button="left", clickCount=1)
 
     def point(self, x: float, y: float) -> None:
         """Move the mouse there, in pixels from the window's upper left."""
@@ -144,7 +167,7 @@ def browser(*, width: int = 1200, height: int = 800, dark: bool = False) -> Iter
     words = [path, *OPTIONS, *sandbox, "--remote-debugging-port=0", f"--user-data-dir={folder}", "about:blank"]
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        with connect(_address(process, folder / "DevToolsActivePort"), max_size=None, proxy=None) as connection:
+        with connect(_address(process, folder / "DevToolsActivePort"), max_size=None, proxy=None, ping_interval=None) as connection:
             page = Browser(connection)
             page.look(width, height, dark=dark)
             yield page

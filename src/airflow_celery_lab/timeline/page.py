@@ -9,13 +9,14 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from airflow_celery_lab.configuration import names
 from airflow_celery_lab.timeline import layout as layouts
-from airflow_celery_lab.timeline.spans import Mark, Span, Timeline
+from airflow_celery_lab.timeline.spans import EVERY, Mark, Span, Timeline
 
 #: Colours that the colour-blind can tell apart (Okabe and Ito), on a light ground and on a dark one. The last one of them,
 #: vermilion, is kept for what failed or was lost.
@@ -33,17 +34,15 @@ TEMPLATE = Path(__file__).with_name("page.html")
 
 def page(timeline: Timeline) -> str:
     """Return the page."""
-    from plotly.offline import get_plotlyjs  # 0.3 s, which only the command that draws spends.
-
     tries = {(span.name, span.try_number) for span in timeline.spans}
     what = f"{timeline.state} · {_count(len({name for name, _ in tries}), 'task')}, {_count(len(tries), 'try', 'tries')} · {_seconds(timeline.end - timeline.start)}"
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         dag=html.escape(timeline.dag_id),
         run=html.escape(timeline.run_id),
         what=html.escape(what),
-        legend="".join(f'<li><i style="background:{colour}"></i>{html.escape(name)}</li>' for name, colour in _legend(timeline)),
+        legend="".join(f'<li><i style="background:{colour}"></i>{html.escape(name)}</li>' for name, colour in legend(timeline)),
         figure=_packed(json.dumps(figure(timeline), separators=(",", ":"))),
-        plotly=_packed(get_plotlyjs()),
+        plotly=_plotly(),
     )
 
 
@@ -68,7 +67,11 @@ class _Drawing:
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
         length = timeline.end - timeline.start
-        self._unit, self._scale = next((unit, scale) for least, unit, scale in UNITS if length >= least)
+        unit, self._scale = next((unit, scale) for least, unit, scale in UNITS if length >= least)
+        # A run is read from its start, what goes on for all runs back from now.
+        self._live = timeline.run_id == EVERY
+        self._zero = timeline.end if self._live else timeline.start
+        self._axis = f"{unit} {'before now' if self._live else 'since the start'}"
         self._colours = colours(timeline)
         self._layout = layouts.layout(timeline)
 
@@ -87,7 +90,8 @@ class _Drawing:
 
     def layout(self) -> dict[str, Any]:
         """Return axes, headings and the lines of the marks."""
-        length = self._x(self._timeline.end)
+        start, end = self._x(self._timeline.start), self._x(self._timeline.end)
+        edge = 0.01 * (end - start)
         bottom = self._layout.bottom
         headings = [
             {
@@ -105,8 +109,8 @@ class _Drawing:
             "height": round(bottom * LANE) + AXIS,
             "margin": {"l": 24, "r": 12, "t": 0, "b": AXIS},
             "xaxis": {
-                "range": [-0.01 * length, 1.01 * length or 1],
-                "title": {"text": f"{self._unit} since the start"},
+                "range": [start - edge, end + edge or 1],
+                "title": {"text": self._axis},
                 "zeroline": False,
                 "gridcolor": GRID,
             },
@@ -132,7 +136,7 @@ class _Drawing:
         }
 
     def _x(self, when: float) -> float:
-        return round((when - self._timeline.start) / self._scale, 4)
+        return round((when - self._zero) / self._scale, 4)
 
     def _bars(self, kind: str, spans: Sequence[Span]) -> dict[str, Any]:
         colour = [QUIET if kind == "waiting" else self._colours[span.task_id] for span in spans]
@@ -234,13 +238,16 @@ class _Drawing:
             f"{html.escape(span.state)}" if span.kind != "waiting" else "",
             f"queue {html.escape(span.queue or '-')} · worker {html.escape(span.worker or '-')}",
             f"{self._clock(span.start)}{end}",
+            f"run {html.escape(span.run_id)}" if span.run_id else "",
         )
 
     def _clock(self, when: float) -> str:
-        return f"{datetime.fromtimestamp(when, timezone.utc):%H:%M:%S} UTC (+{when - self._timeline.start:.1f} s)"
+        time = f"{datetime.fromtimestamp(when, timezone.utc):%H:%M:%S} UTC"
+        return time if self._live else f"{time} (+{when - self._timeline.start:.1f} s)"
 
 
-def _legend(timeline: Timeline) -> Iterable[tuple[str, str]]:
+def legend(timeline: Timeline) -> Iterable[tuple[str, str]]:
+    """Yield what each colour stands for, and the colour."""
     found = colours(timeline)
     yield from ((task, colour) for task, colour in found.items() if colour != OTHERS)
     if OTHERS in found.values():
@@ -249,6 +256,14 @@ def _legend(timeline: Timeline) -> Iterable[tuple[str, str]]:
         yield "waiting for a worker", QUIET
     if any(span.state in BROKEN for span in timeline.of_kind("running")):
         yield "lost or failed", BAD
+
+
+@cache
+def _plotly() -> str:
+    """Return Plotly's JavaScript, packed; once for all pages that the api-server shows."""
+    from plotly.offline import get_plotlyjs  # 0.3 s, which only the command that draws spends.
+
+    return _packed(get_plotlyjs())
 
 
 def _packed(text: str) -> str:

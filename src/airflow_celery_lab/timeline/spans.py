@@ -33,6 +33,8 @@ FAULTS = ("kill", "pause", "experiment")
 UNFINISHED = frozenset({*WAITING, "running", "restarting", *GIVEN_BACK})
 #: A worker whose name Airflow does not have.
 UNKNOWN = "?"
+#: Airflow's word for the id of any DAG, and of any run.
+EVERY = "~"
 #: States of a task for which no worker was ever asked.
 NEVER_SENT = ("upstream_failed", "skipped", "removed")
 
@@ -53,6 +55,7 @@ class Span:
     start: float
     end: float | None  #: None while it goes on
     state: str  #: how it ended or goes on: success, failed, lost, running, queued, deferred and others of Airflow's
+    run_id: str = ""  #: of its DAG run, where a timeline has several
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Timeline:
-    """One DAG run."""
+    """One DAG run; or all of some time, whose ids are Airflow's word for all of them (EVERY)."""
 
     dag_id: str
     run_id: str
@@ -88,9 +91,9 @@ class Timeline:
 
     def retries(self) -> list[tuple[Span, Span]]:
         """Return each last stay of a try in a slot, with the first one of the task's next try."""
-        by_task: dict[str, list[Span]] = {}
+        by_task: dict[tuple[str, str], list[Span]] = {}
         for span in self.of_kind("running"):
-            by_task.setdefault(span.name, []).append(span)
+            by_task.setdefault((span.run_id, span.name), []).append(span)
         pairs = (pair for own in by_task.values() for pair in pairwise(sorted(own, key=lambda span: (span.try_number, span.start))))
         return [(before, after) for before, after in pairs if before.try_number != after.try_number]
 
@@ -112,10 +115,7 @@ class Recording(NamedTuple):
 
 def timeline(recorded: Recording) -> Timeline:
     """Return the timeline of a run."""
-    by_try: dict[Key, list[Mapping[str, Any]]] = {}
-    for event in recorded.events:
-        by_try.setdefault(key(event), []).append(event)
-    found = [span for row in recorded.tries for span in _of_try(row, by_try.get(key(row), []))]
+    found = list(_of_tries(recorded.tries, recorded.events))
     run, now = recorded.run, recorded.now
     over = run["state"] in FINAL
     start = min([moment(run["start_date"]) or now, *(span.start for span in found)])
@@ -127,6 +127,35 @@ def timeline(recorded: Recording) -> Timeline:
     return Timeline(run["dag_id"], run["dag_run_id"], run["state"], start, end, _in_slots(closed, end), marks, recorded.slots)
 
 
+class Window(NamedTuple):
+    """What is known of some time, whichever run it belongs to: as `Recording`, in Airflow's own words for a row of its database."""
+
+    tries: Sequence[Mapping[str, Any]]  #: with `dag_id` and `run_id`
+    events: Sequence[Mapping[str, Any]]
+    acts: Sequence[Act]
+    slots: Mapping[str, int]
+    start: float  #: seconds since the epoch
+    end: float
+
+
+def recent(window: Window) -> Timeline:
+    """Return the timeline of all runs in a window of time; a task's name begins with its DAG's there, as in Flower."""
+    runs: dict[tuple[str, str], tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]] = {}
+    for place, rows in enumerate((window.tries, window.events)):
+        for row in rows:
+            runs.setdefault((row["dag_id"], row["run_id"]), ([], []))[place].append(row)
+    found = [
+        replace(span, name=f"{dag_id}.{span.name}", task_id=f"{dag_id}.{span.task_id}", run_id=run_id)
+        for (dag_id, run_id), (tries, events) in runs.items()
+        for span in _of_tries(tries, events)
+        if span.end is None or span.end > window.start
+    ]
+    found.sort(key=lambda span: (span.start, span.run_id, span.name, span.try_number))
+    marks = [*_of_acts(window.acts, window.start, window.end), *_of_events(window.events)]
+    marks = sorted((mark for mark in marks if mark.when >= window.start), key=lambda mark: mark.when)
+    return Timeline(EVERY, EVERY, "running", window.start, window.end, _in_slots(found, window.end), marks, window.slots)
+
+
 class _Change(NamedTuple):
     """What a try turns to at one moment."""
 
@@ -134,6 +163,15 @@ class _Change(NamedTuple):
     to: Kind | None  #: None: it ends
     worker: str | None = None
     event: str = ""  #: that says so, which becomes the state of what ends with it
+
+
+def _of_tries(tries: Iterable[Mapping[str, Any]], events: Iterable[Mapping[str, Any]]) -> Iterator[Span]:
+    """Yield the spans of tries of one run, with the events of that run."""
+    by_try: dict[Key, list[Mapping[str, Any]]] = {}
+    for event in events:
+        by_try.setdefault(key(event), []).append(event)
+    for row in tries:
+        yield from _of_try(row, by_try.get(key(row), []))
 
 
 def _of_try(row: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Iterator[Span]:
@@ -212,14 +250,14 @@ def _of_events(events: Iterable[Mapping[str, Any]]) -> list[Mark]:
 
 def _in_slots(spans: Sequence[Span], end: float) -> list[Span]:
     """Return the spans with the slots of those that run, and of the waits before them."""
-    slots: dict[tuple[str, int, float], int] = {}
+    slots: dict[tuple[str, str, int, float], int] = {}
     running = [span for span in spans if span.kind == "running"]
     for worker in {span.worker for span in running}:
         own = [span for span in running if span.worker == worker]
         for span, lane in zip(own, lanes.assign([(span.start, end if span.end is None else span.end) for span in own]), strict=True):
-            slots[span.name, span.try_number, span.start] = lane + 1
+            slots[span.run_id, span.name, span.try_number, span.start] = lane + 1
     began = {"running": lambda span: span.start, "waiting": lambda span: span.end}
     return [
-        replace(span, slot=slots.get((span.name, span.try_number, began[span.kind](span)))) if span.kind in began else span
+        replace(span, slot=slots.get((span.run_id, span.name, span.try_number, began[span.kind](span)))) if span.kind in began else span
         for span in spans
     ]

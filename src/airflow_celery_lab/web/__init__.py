@@ -1,0 +1,1 @@
+"""The lab's pages in Airflow's own web interface."""
