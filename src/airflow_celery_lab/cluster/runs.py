@@ -69,7 +69,7 @@ class Run:
         return asdict(self)
 
 
-def start(api: AirflowApi, dags: Path, dag_id: str, conf: Mapping[str, Any]) -> str:
+def start(api: AirflowApi, dags: Path, dag_id: str, conf: Mapping[str, Any], logical_date: str | None = None) -> str:
     """Trigger `dag_id` and return the run's id.
 
     Waits a moment for a DAG that is not there: its file in the folder `dags` may be new.
@@ -95,7 +95,7 @@ def start(api: AirflowApi, dags: Path, dag_id: str, conf: Mapping[str, Any]) -> 
             wait_until(probe, NEW_DAG, dag_id)
         except NotReadyError as error:
             raise _unknown(api, dags, dag_id, known) from error
-    return api.trigger(dag_id, conf)
+    return api.trigger(dag_id, conf, logical_date)
 
 
 def find(api: AirflowApi, dags: Path, dag_id: str | None = None, run_id: str | None = None) -> dict[str, Any]:
