@@ -82,11 +82,12 @@ class Cluster(Lifecycle):
         files = shared_ids.read(self.settings).get(dag_id)
         return [judgement.shared(dag_id, files)] if files else []
 
-    def follow(self, dag_id: str, run_id: str, on_change: Callable[[Run], None]) -> Run:
+    def follow(self, dag_id: str, run_id: str, on_change: Callable[[Run], None], timeout: float | None = None) -> Run:
         """Watch a run until it has ended, and return it; `on_change` sees each look.
 
         Raises:
             LabError: Airflow has not answered for a minute, or the lab was stopped.
+            NotReadyError: the run has not ended after `timeout` seconds.
 
         """
-        return runs.follow(self.api, dag_id, run_id, on_change, lambda: bool(self.records))
+        return runs.follow(self.api, dag_id, run_id, on_change, lambda: bool(self.records), timeout)
