@@ -13,7 +13,6 @@ import pytest
 
 from airflow_celery_lab import command
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
-
 from airflow_celery_lab.testing.throwaway import ThrowawayLab, throwaway_lab
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, timezone
 from typing import Any
 
@@ -29,14 +29,13 @@ HARMLESS = {"up", "resume"}
 class AirflowLab:
     """A running lab. `cluster` is the handle behind it, with all that the command line does."""
 
-    def __init__(self, cluster: Cluster, timeout: float) -> None:
-        """Use a lab that is ready; `timeout` is in seconds, for each DAG run."""
+    def __init__(self, cluster: Cluster, timeout: float, alone: Callable[[], bool]) -> None:
+        """Use a lab that is ready; `timeout` is in seconds, for each DAG run; `alone` tells whether no other test uses the lab now."""
         self.cluster = cluster
         self.runs: list[LabRun] = []  #: those that tests of this process have started, the oldest first
         self._timeout = timeout
         self._tidied = self._acts()
-        #: Whether the test may change what runs: not while others use the lab beside it.
-        self.alone = True
+        self._alone = alone
 
     def __repr__(self) -> str:
         return f"<Airflow lab at {self.url}>"
@@ -193,7 +192,7 @@ class AirflowLab:
             LabError: the lab did not become ready again.
 
         """
-        if self.alone and self._acts() != self._tidied:
+        if self._alone() and self._acts() != self._tidied:
             shared.put_back(self.cluster)
             self._tidied = self._acts()
         for run in self.runs[begun:]:
@@ -205,7 +204,7 @@ class AirflowLab:
 
     def _require_alone(self, verb: str) -> None:
         __tracebackhide__ = True
-        if not self.alone:
+        if not self._alone():
             pytest.fail(
                 f"`{verb}` changes the lab for the tests that run beside this one: mark the test with @pytest.mark.lab_alone, "
                 "and it gets the lab for itself."

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from airflow_celery_lab.command import NAME
-from airflow_celery_lab.configuration import procfile, roots
+from airflow_celery_lab.configuration import roots
 from airflow_celery_lab.configuration.procfile import Line
+from airflow_celery_lab.errors import ProcfileError
 
 #: Seconds in which a DAG run has to end.
 TIMEOUT = 300.0
@@ -59,17 +60,15 @@ def read(config: pytest.Config, environ: Mapping[str, str]) -> Options:
     if dags is not None and not dags.is_dir():
         raise pytest.UsageError(f"{_origin(config, 'lab_dags')}: there is no folder {dags}; name the folder of your DAG files.")
     home = _folder(config, "lab_home")
-    workers = parse_workers(config.getoption("lab_workers") or config.getini("lab_workers"), _origin(config, "lab_workers"))
-    reuse = config.getoption("lab_reuse")
-    if home is not None and (workers or reuse):
+    reuse, workers = config.getoption("lab_reuse"), config.getoption("lab_workers")
+    if config.getoption("lab_home") and (workers or reuse):
         raise pytest.UsageError(
-            f"{_origin(config, 'lab_home')} names a lab that runs, with its own workers and its own end: leave out "
-            f"{_origin(config, 'lab_workers' if workers else 'lab_reuse')}."
+            f"--lab-home names a lab that runs, with workers and an end of its own; leave out {'--lab-workers' if workers else '--lab-reuse'}."
         )
     return Options(
         project=_project(config.rootpath, environ, dags),
         dags=dags,
-        workers=workers,
+        workers=parse_workers(workers or config.getini("lab_workers") or (), _origin(config, "lab_workers")) if home is None else (),
         home=home,
         # Continuous integration begins with nothing; someone who types the option there means it.
         reuse=home is None and (reuse if reuse is not None else bool(config.getini("lab_reuse")) and not environ.get("CI")),
@@ -79,22 +78,26 @@ def read(config: pytest.Config, environ: Mapping[str, str]) -> Options:
     )
 
 
-def check_names(config: pytest.Config, known: Iterable[str]) -> None:
-    """Do nothing when every `lab_` option in the configuration file is one of the plugin's, or of another plugin's.
+def check_names(config: pytest.Config, names: Iterable[str], known: Sequence[str]) -> None:
+    """Do nothing when each of `names` in the configuration file is an option, one of the `known` ones or another plugin's.
 
     Raises:
         pytest.UsageError: there is no such option.
 
     """
-    for name in config.inicfg:
-        if not name.startswith("lab_"):
-            continue
-        try:
-            config.getini(name)
-        except ValueError:
+    for name in names:
+        if not _knows(config, name):
             close = difflib.get_close_matches(name, known, n=1)
             advice = f"did you mean {close[0]}?" if close else f"there is {', '.join(known)}."
-            raise pytest.UsageError(f"{config.inipath}: there is no option {name}; {advice}") from None
+            raise pytest.UsageError(f"{config.inipath}: there is no option {name}; {advice}")
+
+
+def _knows(config: pytest.Config, name: str) -> bool:
+    try:
+        config.getini(name)
+    except ValueError:
+        return False
+    return True
 
 
 def parse_workers(lines: Iterable[str], origin: str) -> tuple[Worker, ...]:
@@ -118,11 +121,19 @@ def parse_workers(lines: Iterable[str], origin: str) -> tuple[Worker, ...]:
 
 
 def render(lines: Iterable[Line], workers: Iterable[Worker]) -> str:
-    """Return a Procfile with the processes of `lines`, but with `workers` in place of its own ones."""
-    own = [f"{line.name}: {line.command}" for line in lines if line.service.kind != "worker"]
-    text = "\n".join([*own, *(worker.line for worker in workers)]) + "\n"
-    procfile.parse(text)
-    return text
+    """Return a Procfile with the processes of `lines`, but with `workers` in place of its own ones.
+
+    Raises:
+        ProcfileError: a worker has the name of another process.
+
+    """
+    others = {line.name: f"{line.name}: {line.command}" for line in lines if line.service.kind != "worker"}
+    own = {worker.name: worker.line for worker in workers}
+    if taken := sorted(others.keys() & own.keys()):
+        raise ProcfileError(
+            f"lab_workers names a worker {taken[0]!r}, and so is another process called; give it a name of its own.", process=taken[0]
+        )
+    return "\n".join([*others.values(), *own.values()]) + "\n"
 
 
 def _project(rootdir: Path, environ: Mapping[str, str], dags: Path | None) -> Path:

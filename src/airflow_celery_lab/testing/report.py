@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -30,7 +31,12 @@ def sections(lab: AirflowLab, runs: Iterable[LabRun], folder: Path) -> Sections:
     for run in list(runs)[-RUNS:]:
         yield from _of_run(lab, run, folder)
     try:
-        yield "Airflow lab: status", _text(tables.status(lab.cluster.status()))
+        now = lab.cluster.status()
+        ready = len(now.processes) - len(now.not_ready)
+        yield (
+            "Airflow lab: status",
+            f"{ready} of {len(now.processes)} processes are ready\n{_text(tables.status(replace(now, processes=now.not_ready)))}",
+        )
     except LabError as error:
         yield "Airflow lab: status", str(error)
 

@@ -36,6 +36,9 @@ STATES = (
 #: Seconds between two looks at a task that is waited for, and for which a test waits at most by itself.
 INTERVAL, PATIENCE = 0.2, 60.0
 
+#: What Airflow's page makes of a log: groups of lines; and where the frames of Airflow itself are.
+FOLDS, LIBRARIES = ("::group::", "::endgroup::"), "/site-packages/"
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -221,22 +224,23 @@ class LabRun:
         """
         if state not in STATES:
             raise ValueError(f"there is no task state {state!r}; {_near(state, STATES)}")
-        found: list[Task] = []
+        mine: list[Task] = []
 
         def probe() -> str | None:
-            mine = self._matching(task)
-            found[:] = [one for one in mine if one.state == state]
-            if not found and mine and all(one.state in ENDED for one in mine):
-                raise NotReadyError(f"{task} of {self.dag_id} was not seen {state}: it has ended, {_brief(mine)}.")
-            return None if found else _brief(mine) or "not there yet"
+            mine[:] = self._matching(task)
+            ended = bool(mine) and all(one.state in ENDED for one in mine)
+            return None if ended or any(one.state == state for one in mine) else _brief(mine) or "it is not there yet"
 
         try:
             wait_until(probe, timeout, task, interval=INTERVAL)
-        except NotReadyError as error:
-            if found or "has ended" in str(error):
-                raise
-            raise NotReadyError(f"{task} of {self.dag_id} is not {state} after {timeout:g} s: {_brief(self._matching(task))}.") from None
-        return LabTask(found[0], self)
+        except NotReadyError:
+            raise NotReadyError(
+                f"{task} of {self.dag_id} is not {state} after {timeout:g} s: {_brief(mine) or 'it is not there yet'}."
+            ) from None
+        found = next((one for one in mine if one.state == state), None)
+        if found is None:
+            raise NotReadyError(f"{task} of {self.dag_id} has ended, and was not seen {state}: {_brief(mine)}.")
+        return LabTask(found, self)
 
     @told
     def task(self, name: str) -> LabTask:
@@ -352,11 +356,14 @@ def _log_lines(item: Any) -> Iterable[str]:
     if not isinstance(item, dict):
         yield str(item)
         return
-    when, level = str(item.get("timestamp") or "")[11:19], str(item.get("level") or "")
-    yield " ".join(filter(None, [when, level.upper(), str(item.get("event", ""))]))
+    when, event = str(item.get("timestamp") or ""), str(item.get("event", ""))
+    if not when or event.startswith(FOLDS):  # Where Airflow's page has read the log, and what it folds.
+        return
+    yield f"{when[11:19]} {str(item.get('level') or '').upper()} {event}"
     for exception in item.get("error_detail") or []:
         for frame in exception.get("frames") or []:
-            yield f"  {frame.get('filename')}:{frame.get('lineno')} in {frame.get('name')}"
+            if LIBRARIES not in str(frame.get("filename")):
+                yield f"  {frame.get('filename')}:{frame.get('lineno')} in {frame.get('name')}"
         yield f"  {exception.get('exc_type')}: {exception.get('exc_value')}"
 
 

@@ -8,15 +8,15 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
+from airflow_celery_lab.cli.app import progress
 from airflow_celery_lab.cluster import faults, trees
 from airflow_celery_lab.cluster.handle import Cluster
-from airflow_celery_lab.cluster.readiness import OnWait
 from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration import procfile, roots, settings
 from airflow_celery_lab.configuration.state import State
@@ -26,10 +26,9 @@ from airflow_celery_lab.testing.options import Options, render
 from airflow_celery_lab.testing.throwaway import free_offset
 from airflow_celery_lab.wait import wait_until
 
-#: Where a lab lies that is kept for the next session, in the folder of pytest's configuration.
-REUSED = ".lab-pytest"
 #: Variables of the shell that belong to another lab.
 OTHERS = {"LAB_HOME", "LAB_PORT_OFFSET", *settings.INTERNAL} - {"LAB_LIBRARIES"}
+FOREIGN = ("HONCHO_", "SUPERVISOR_", "PYTEST_")
 #: Files whose locks say until the end of this process that its tests use the lab.
 _IN_USE: list[IO[str]] = []
 #: Airflow's switch for schedules: in a test nothing runs that the test did not ask for.
@@ -40,7 +39,7 @@ STOP, ANSWER = 2.5, 3.0
 WORDS = 10
 
 
-def attach(home: Home, options: Options, shell: Mapping[str, str], on_wait: OnWait) -> Cluster:
+def attach(home: Home, options: Options, shell: Mapping[str, str], say: Callable[[str], None]) -> Cluster:
     """Return the session's lab, ready; start it where nobody has.
 
     `shell` is the environment in which pytest was typed.
@@ -58,13 +57,13 @@ def attach(home: Home, options: Options, shell: Mapping[str, str], on_wait: OnWa
         stop(home, environ)  # The process that was starting it has crashed.
         _watch(home)
         try:
-            return _start(home, options, shell, on_wait)
+            return _start(home, options, shell, say)
         except LabError as error:
             home.broken.write_text(str(error), encoding="utf-8")
             raise
 
 
-def attach_reused(home: Home, options: Options, shell: Mapping[str, str], on_wait: OnWait) -> Cluster:
+def attach_reused(home: Home, options: Options, shell: Mapping[str, str], say: Callable[[str], None]) -> Cluster:
     """Return the lab that an earlier session has left, put in order; start one where there is none, or one for something else.
 
     Raises:
@@ -74,13 +73,13 @@ def attach_reused(home: Home, options: Options, shell: Mapping[str, str], on_wai
     home.folder.mkdir(mode=0o711, exist_ok=True)
     (home.folder / ".gitignore").write_text("*\n", encoding="utf-8")
     with locked(home.starting):
-        cluster = _found(home, options, shell, on_wait) or _start(home, options, shell, on_wait)
+        cluster = _found(home, options, shell) or _start(home, options, shell, say)
         _IN_USE.append(home.users.open("a", encoding="utf-8"))
         fcntl.flock(_IN_USE[-1], fcntl.LOCK_SH)
         return cluster
 
 
-def _found(home: Home, options: Options, shell: Mapping[str, str], on_wait: OnWait) -> Cluster | None:
+def _found(home: Home, options: Options, shell: Mapping[str, str]) -> Cluster | None:
     """Return the lab that is there, in order, where it is the wanted one; end any other."""
     environ = _environ(options, shell)
     if not home.description.exists():
@@ -90,7 +89,7 @@ def _found(home: Home, options: Options, shell: Mapping[str, str], on_wait: OnWa
         with locked(home.users, fcntl.LOCK_EX | fcntl.LOCK_NB):
             cluster = Cluster.open({**environ, **home.variables()})
             if fits and cluster.supervisor.running:
-                put_back(cluster, on_wait)
+                put_back(cluster)
                 return cluster
             cluster.close()
             stop(home, environ)
@@ -104,31 +103,22 @@ def _found(home: Home, options: Options, shell: Mapping[str, str], on_wait: OnWa
         ) from None
 
 
-def attach_running(options: Options, shell: Mapping[str, str]) -> Cluster:
-    """Return the lab that the user has started.
+def attach_running(options: Options, shell: Mapping[str, str], home: Path) -> Cluster:
+    """Return the lab that the user has started, whose state folder is `home`.
 
     Raises:
         LabError: none runs there, or it is not ready.
 
     """
-    cluster = Cluster.open({**_environ(options, shell, own=False), "LAB_HOME": str(options.home)}, writing=False)
+    if not State(home).secrets.exists():
+        raise NotRunningError(f"there is no lab in {home}; start one with `LAB_HOME={home} {typed()} up -d`.", path=home)
+    cluster = Cluster.open({**shell, roots.VARIABLE: str(options.project), "LAB_HOME": str(home)}, writing=False)
     cluster.require_running()
     cluster.wait_until_ready()
     return cluster
 
 
-def require_lab(home: Path) -> None:
-    """Do nothing where a lab has a state folder.
-
-    Raises:
-        NotRunningError: there is none.
-
-    """
-    if not State(home).secrets.exists():
-        raise NotRunningError(f"there is no lab in {home}; start one with `LAB_HOME={home} {typed()} up -d`.", path=home)
-
-
-def put_back(cluster: Cluster, on_wait: OnWait = lambda _reason: None) -> None:
+def put_back(cluster: Cluster) -> None:
     """Make the lab what its Procfile says, and wait until it is ready: resume, start, add and remove processes.
 
     Raises:
@@ -137,8 +127,8 @@ def put_back(cluster: Cluster, on_wait: OnWait = lambda _reason: None) -> None:
     """
     for name in trees.paused(cluster.records):
         cluster.resume(name)
-    cluster.apply(on_wait=on_wait)
-    cluster.up(on_wait=on_wait)
+    cluster.apply()
+    cluster.up()
 
 
 def stop(home: Home, environ: Mapping[str, str]) -> None:
@@ -162,7 +152,7 @@ def stop(home: Home, environ: Mapping[str, str]) -> None:
     home.description.unlink(missing_ok=True)
 
 
-def _start(home: Home, options: Options, shell: Mapping[str, str], on_wait: OnWait) -> Cluster:
+def _start(home: Home, options: Options, shell: Mapping[str, str], say: Callable[[str], None]) -> Cluster:
     environ = _environ(options, shell)
     variables = {
         roots.VARIABLE: str(options.project),
@@ -176,8 +166,9 @@ def _start(home: Home, options: Options, shell: Mapping[str, str], on_wait: OnWa
         variables["LAB_PROCFILE"] = str(home.procfile)
     home.describe(variables, _wanted(options, environ))
     cluster = Cluster.open({**environ, **variables})
+    say("lab: starting Airflow and its workers, once for all tests")
     try:
-        cluster.up(on_wait=on_wait)
+        cluster.up(on_wait=progress("starting", say))
     except NotReadyError as error:
         raise NotReadyError("\n".join([str(error), *_last_words(cluster)])) from error
     home.started.touch()
@@ -197,16 +188,10 @@ def _watch(home: Home) -> None:
     os.posix_spawn(sys.executable, command, os.environ, file_actions=nothing, setpgroup=0)
 
 
-def _environ(options: Options, shell: Mapping[str, str], *, own: bool = True) -> dict[str, str]:
+def _environ(options: Options, shell: Mapping[str, str]) -> dict[str, str]:
     """Return the environment in which `up` would start the lab; what in it belongs to another lab is left out."""
-    kept = {
-        name: value for name, value in shell.items() if name not in OTHERS and not name.startswith(("HONCHO_", "SUPERVISOR_", "PYTEST_"))
-    }
-    if not own:
-        kept |= {name: shell[name] for name in ("LAB_PORT_OFFSET",) if name in shell}
-    else:
-        kept = {SCHEDULES: "False", **kept}
-    return {**kept, roots.VARIABLE: str(options.project)}
+    kept = {name: value for name, value in shell.items() if name not in OTHERS and not name.startswith(FOREIGN)}
+    return {SCHEDULES: "False", **kept, roots.VARIABLE: str(options.project)}
 
 
 def _wanted(options: Options, environ: Mapping[str, str]) -> str:
