@@ -5,10 +5,11 @@ Every session with pytest-xdist imports this: nothing large is imported before a
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ class Session:
         self._shell = shell
         self._folder = folder
         self._keeper: Keeper | None = None
+        #: Before the first line that is printed: pytest has not ended its own one yet.
+        self._newline = "\n"
         self.lab: AirflowLab | None = None  #: while tests use it
         self.failed = False  #: whether a test has failed
         self.alone = False  #: whether the test that runs wants the lab for itself
@@ -111,11 +114,8 @@ class Session:
             return []
         from airflow_celery_lab.command import typed
 
-        words = " ".join(f"{name}={value}" for name, value in self._home.variables().items())
-        return [
-            "the lab goes on; to look at it, and to stop it:",
-            *(f"  {words} {typed()} {verb}" for verb in ("status", "password", "down")),
-        ]
+        words = " ".join(f"{name}={shlex.quote(value)}" for name, value in self._home.variables().items())
+        return ["the lab goes on; to look at it, or with `down` in place of `status` to stop it:", f"  {words} {typed()} status"]
 
     def close(self) -> None:
         """End the lab, unless it is to go on. A worker of pytest-xdist leaves that to the controller."""
@@ -153,7 +153,7 @@ class Session:
         if self.options.home is not None:
             return shared.attach_running(self.options, self._shell, self.options.home)
         attach = shared.attach_reused if self.options.reuse else shared.attach
-        return attach(self._home, self.options, self._shell, partial(self._say))
+        return attach(self._home, self.options, self._shell, self._say)
 
     @cached_property
     def _output(self) -> Path:
@@ -164,4 +164,5 @@ class Session:
         """Print a line to the terminal, past pytest's capture; a worker of pytest-xdist has the controller's stderr."""
         capture: Any = self._config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture else nullcontext():
-            print(f"\n{text}", end="", file=sys.stderr, flush=True)
+            print(f"{self._newline}{text}", file=sys.stderr, flush=True)
+        self._newline = ""

@@ -168,10 +168,11 @@ def _start(home: Home, options: Options, shell: Mapping[str, str], say: Callable
     cluster = Cluster.open({**environ, **variables})
     say("lab: starting Airflow and its workers, once for all tests")
     try:
-        cluster.up(on_wait=progress("starting", say))
+        seconds = cluster.up(on_wait=progress("starting", say))
     except NotReadyError as error:
         raise NotReadyError("\n".join([str(error), *_last_words(cluster)])) from error
     home.started.touch()
+    say(f"lab: ready after {seconds:.1f} s")
     return cluster
 
 
