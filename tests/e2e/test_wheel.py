@@ -224,7 +224,7 @@ def example(stranger: Stranger) -> Iterator[Example]:
     assert "4 passed" in told
     assert told.count("lab: starting") == told.count("lab: ready after") == 1
     yield own
-    assert "lab: stopped" in own.pytest("bash", "-c", f"{command}down")
+    assert "lab: stopped" in own.pytest("bash", "-c", f"{command}down --timeout 3")
     assert [one for one in stranger.processes() if str(own.project) in str(one.info)] == []
     assert list(own.temporary.glob("lab-*")) == []
 

@@ -203,7 +203,6 @@ class AirflowLab:
         return [act for act in journal.read(self.cluster.lab.state) if act.what not in HARMLESS]
 
     def _require_alone(self, verb: str) -> None:
-        __tracebackhide__ = True
         if not self._alone():
             pytest.fail(
                 f"`{verb}` changes the lab for the tests that run beside this one: mark the test with @pytest.mark.lab_alone, "

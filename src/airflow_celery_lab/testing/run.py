@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
+import pytest
+
 from airflow_celery_lab.cluster import runs
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.moments import moment
@@ -44,14 +46,14 @@ T = TypeVar("T")
 
 
 def told(function: Callable[P, T]) -> Callable[P, T]:
-    """Let a LabError be seen where the test has called, and not deep in the lab: its sentence says all."""
+    """Let an error be seen where the test has called, and not deep in the lab: its sentence says all."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         __tracebackhide__ = True
         try:
             return function(*args, **kwargs)
-        except LabError as error:
+        except (LabError, pytest.fail.Exception) as error:
             raise error.with_traceback(None) from None
 
     return call
