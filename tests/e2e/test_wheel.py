@@ -45,6 +45,8 @@ PATIENCE = 240
 #: A guest in the user's environment, whose workers share one lab.
 XDIST = "pytest-xdist==3.8.*"
 FAILING = """
+import pytest
+
 def test_routing(airflow_lab, tmp_path):
     run = airflow_lab.run("orders", {"database": str(tmp_path / "orders.db")})
     assert run.task("transform").worker == "worker-default"
@@ -60,6 +62,16 @@ def test_a_mistyped_dag(airflow_lab):
 
 def test_a_change_beside_others(airflow_lab):
     airflow_lab.scale({"worker-high-cpu": 2})
+
+@pytest.mark.lab_alone
+def test_a_change_alone(airflow_lab, tmp_path):
+    conf, day = {"database": str(tmp_path / "orders.db")}, "2026-01-31"
+    assert airflow_lab.run("orders", conf, logical_date=day).succeeded
+    airflow_lab.scale({"worker-high-cpu": 2})
+    airflow_lab.pause("worker-default")
+    airflow_lab.reset()
+    assert [worker.name for worker in airflow_lab.status().workers] == ["worker-default", "worker-high-cpu"]
+    assert airflow_lab.run("orders", conf, logical_date=day).succeeded
 """
 
 
@@ -247,6 +259,7 @@ def test_a_failing_test_shows_who_ran_what_the_log_the_timeline_and_the_status(e
     assert "UnknownDagError: there is no DAG 'oders' in" in told
     assert "did you mean 'orders'?" in told
     assert "mark the test with @pytest.mark.lab_alone" in told
+    assert "4 failed, 1 passed" in told
     # Each sentence stands below the line of the test, and no line of the lab's does.
     assert "airflow_celery_lab/" not in told
 

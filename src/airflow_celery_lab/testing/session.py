@@ -86,7 +86,7 @@ class Session:
 
         try:
             cluster = self._attach()
-        except LabError as error:
+        except (LabError, pytest.UsageError) as error:
             raise pytest.fail.Exception(f"there is no lab for these tests: {error}", pytrace=False) from None
         with cluster:
             self.lab = AirflowLab(cluster, self.options.timeout, lambda: self.alone or not self._shared)
@@ -124,7 +124,12 @@ class Session:
         keep = self._goes_on
         if self._keeper.used and not keep:
             self._say("lab: stopping")
-        self._keeper.close(keep=keep)
+        try:
+            self._keeper.close(keep=keep)
+        except LabError as error:
+            self._say(f"lab: {error}")
+        except KeyboardInterrupt:
+            self._say("lab: it goes on stopping in the background")
 
     @property
     def _shared(self) -> bool:
