@@ -5,6 +5,7 @@ Every session with pytest-xdist imports this: nothing large is imported before a
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -134,7 +135,7 @@ class Session:
     @property
     def _shared(self) -> bool:
         """Whether other processes have tests in this session, too."""
-        return self._folder is not None
+        return self._folder is not None and os.environ.get("PYTEST_XDIST_WORKER_COUNT") != "1"
 
     @property
     def _goes_on(self) -> bool:
