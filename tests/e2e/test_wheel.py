@@ -306,13 +306,14 @@ def test_a_session_that_is_broken_off_leaves_nothing(example: Example, number: s
 
 def test_importing_the_plugin_costs_pytest_next_to_nothing(stranger: Stranger) -> None:
     done = subprocess.run(
-        ["python", "-X", "importtime", "-m", "pytest", "--version"],
+        ["python", "-X", "importtime", "-m", "pytest", "--markers"],
         cwd=stranger.folder,
         env=stranger.environ,
         capture_output=True,
         text=True,
         check=True,
     )
+    assert "@pytest.mark.lab_alone: no other test uses the lab beside this one" in done.stdout
     rows = [line.removeprefix("import time:").split("|") for line in done.stderr.splitlines() if "airflow" in line]
 
     assert {name.strip() for _, _, name in rows} == {
