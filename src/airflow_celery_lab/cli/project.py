@@ -32,7 +32,7 @@ def export() -> None:
     """Write supervisord.conf from the Procfile, as `honcho export` does, for plain supervisord."""
     folder = roots.find_project(os.environ)
     path = folder / supervisord_configuration.NAME
-    text = supervisord_configuration.for_project(procfile.instances(procfile.read(folder)))
+    text = supervisord_configuration.for_project(procfile.instances(procfile.read(folder, named=settings.load(os.environ).procfile)))
     if path.exists() and not supervisord_configuration.is_ours(path.read_text(encoding="utf-8", errors="replace")):
         raise ProjectError(f"{path} was not written by the lab; move it away, and run `{typed()} export` again.", path=path)
     try:

@@ -83,7 +83,7 @@ def status(now: Status) -> Group:
     queues = Fitted(*QUEUES)
     for queue in now.queues:
         queues.add(queue.name, str(queue.waiting), ", ".join(queue.listeners) or Text("none", "red"))
-    parts: list[Fitted | Text] = [processes]
+    parts: list[Fitted | Text] = [processes] if now.processes else []
     parts += [Text(), workers] if now.workers else []
     parts += [Text(), queues] if now.queues else []
     parts += [Text(f"warning: {warning}", "yellow") for warning in now.warnings]

@@ -60,7 +60,11 @@ def _mistyped(config: Settings, environ: Mapping[str, str]) -> list[Finding]:
 
 def _procfile(config: Settings, environ: Mapping[str, str]) -> str:
     count = len(procfile.of(config, environ))
-    return f"{count} processes" if procfile.path_in(config.project).exists() else f"none, so the default one: {count} processes"
+    return (
+        f"{count} processes"
+        if config.procfile or procfile.path_in(config.project).exists()
+        else f"none, so the default one: {count} processes"
+    )
 
 
 def _state(config: Settings) -> str:

@@ -52,14 +52,16 @@ class Cluster(Lifecycle):
         journal.note(self.lab.state, "resume", [name])
         return faults.resume(record)
 
-    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
+    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None, logical_date: str | None = None) -> str:
         """Start a run of a DAG, and return the run's id. Waits a moment for a DAG whose file is new.
+
+        `logical_date` is in ISO 8601, with its zone; without it the run has none.
 
         Raises:
             UnknownDagError: there is no such DAG.
 
         """
-        return runs.start(self.api, self.settings.dags, dag_id, conf or {})
+        return runs.start(self.api, self.settings.dags, dag_id, conf or {}, logical_date)
 
     def run(self, dag_id: str, conf: Mapping[str, Any] | None = None, timeout: float = 300) -> Run:
         """Run a DAG, and return the run when it has ended, however it ended.
@@ -80,11 +82,12 @@ class Cluster(Lifecycle):
         files = shared_ids.read(self.settings).get(dag_id)
         return [judgement.shared(dag_id, files)] if files else []
 
-    def follow(self, dag_id: str, run_id: str, on_change: Callable[[Run], None]) -> Run:
+    def follow(self, dag_id: str, run_id: str, on_change: Callable[[Run], None], timeout: float | None = None) -> Run:
         """Watch a run until it has ended, and return it; `on_change` sees each look.
 
         Raises:
             LabError: Airflow has not answered for a minute, or the lab was stopped.
+            NotReadyError: the run has not ended after `timeout` seconds.
 
         """
-        return runs.follow(self.api, dag_id, run_id, on_change, lambda: bool(self.records))
+        return runs.follow(self.api, dag_id, run_id, on_change, lambda: bool(self.records), timeout)

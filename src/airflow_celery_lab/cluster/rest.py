@@ -75,11 +75,11 @@ class AirflowApi:
         """Return the ids of all DAGs that are there."""
         return [dag["dag_id"] for dag in self.pages("/dags", "dags")]
 
-    def trigger(self, dag_id: str, conf: Mapping[str, Any]) -> str:
-        """Start a DAG run, unpausing its DAG, and return the run's id."""
+    def trigger(self, dag_id: str, conf: Mapping[str, Any], logical_date: str | None = None) -> str:
+        """Start a DAG run, unpausing its DAG, and return the run's id. `logical_date` is in ISO 8601, with its zone."""
         if self.dag(dag_id)["is_paused"]:
             self.request("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
-        run = self.request("POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": dict(conf)})
+        run = self.request("POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": logical_date, "conf": dict(conf)})
         return str(run["dag_run_id"])
 
     def newest_run(self, dag_id: str = "~") -> dict[str, Any] | None:
@@ -104,6 +104,18 @@ class AirflowApi:
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Return the state of a DAG run: queued, running, success or failed."""
         return str(self.run(dag_id, run_id)["state"])
+
+    def fail_run(self, dag_id: str, run_id: str) -> None:
+        """End a DAG run as failed, and with it those of its tasks that run."""
+        self.request("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", json={"state": "failed"})
+
+    def runs(self, *states: str) -> list[dict[str, Any]]:
+        """Return the runs of all DAGs, those in one of `states` alone where any are given."""
+        return self.pages("/dags/~/dagRuns", "dag_runs", {"state": states} if states else {})
+
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        """Delete a DAG run with its task instances and their XComs."""
+        self.request("DELETE", f"/dags/{dag_id}/dagRuns/{run_id}")
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return the newest try of each task instance of a DAG run."""

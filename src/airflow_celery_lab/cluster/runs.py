@@ -22,6 +22,10 @@ NEW_DAG = 15.0
 #: Seconds for which Airflow may not answer while a run is watched; killed, the api-server is back in 20.
 ABSENCE = 60.0
 FINAL = ("success", "failed")
+#: States in which a task has ended.
+ENDED = (*FINAL, "skipped", "upstream_failed", "removed")
+#: Seconds between two looks at a run, and tasks that a sentence names at most.
+LOOK, MOST = 0.5, 8
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Run:
         return asdict(self)
 
 
-def start(api: AirflowApi, dags: Path, dag_id: str, conf: Mapping[str, Any]) -> str:
+def start(api: AirflowApi, dags: Path, dag_id: str, conf: Mapping[str, Any], logical_date: str | None = None) -> str:
     """Trigger `dag_id` and return the run's id.
 
     Waits a moment for a DAG that is not there: its file in the folder `dags` may be new.
@@ -95,7 +99,7 @@ def start(api: AirflowApi, dags: Path, dag_id: str, conf: Mapping[str, Any]) -> 
             wait_until(probe, NEW_DAG, dag_id)
         except NotReadyError as error:
             raise _unknown(api, dags, dag_id, known) from error
-    return api.trigger(dag_id, conf)
+    return api.trigger(dag_id, conf, logical_date)
 
 
 def find(api: AirflowApi, dags: Path, dag_id: str | None = None, run_id: str | None = None) -> dict[str, Any]:
@@ -149,7 +153,7 @@ def look(api: AirflowApi, dag_id: str, run_id: str, memory: Memory | None = None
     run = api.run(dag_id, run_id)
     instances = api.task_instances(dag_id, run_id)
     waits.observe(instances, _takes(api, dag_id, run_id) if waits.lacks_events(instances) else {})
-    tasks = [_task(instance, waits) for instance in instances]
+    tasks = [task_of(instance, waits) for instance in instances]
     tasks.sort(key=lambda task: (task.start or "~", task.task_id, task.map_index))
     return Run(dag_id, run_id, str(run["state"]), tasks, reasons.of(api, run, instances, logs), run["start_date"])
 
@@ -160,17 +164,20 @@ def follow(
     run_id: str,
     on_change: Callable[[Run], None],
     alive: Callable[[], bool] = lambda: True,
-    interval: float = 0.5,
+    timeout: float | None = None,
+    interval: float = LOOK,
 ) -> Run:
     """Watch the run until it has ended, and return it; `on_change` sees each look.
 
     Raises:
         LabError: Airflow has not answered for ABSENCE seconds.
+        NotReadyError: the run has not ended after `timeout` seconds.
         NotRunningError: the lab is not `alive` any more.
 
     """
-    answered = time.monotonic()
+    begin = answered = time.monotonic()
     memory = Memory(Waits(), {})
+    run: Run | None = None
     while True:
         try:
             run = look(api, dag_id, run_id, memory)
@@ -183,7 +190,18 @@ def follow(
                 raise
             if not alive():
                 raise NotRunningError(f"the lab was stopped; the run {run_id} goes on when it is started again.") from None
+        if timeout is not None and time.monotonic() - begin > timeout:
+            raise NotReadyError(f"{dag_id} {run_id} has not ended after {timeout:g} s: {_unfinished(run)}.")
         time.sleep(interval)
+
+
+def _unfinished(run: Run | None) -> str:
+    """Return what keeps a run from its end."""
+    if run is None:
+        return "Airflow does not answer"
+    told = [f"{task.name} is {task.state or 'not scheduled'}" for task in run.tasks if task.state not in ENDED]
+    reasons = [f"{name}: {reason}" for name, reason in run.reasons.items()]
+    return "; ".join([*told[:MOST], *([f"{len(told) - MOST} more"] if len(told) > MOST else []), *reasons]) or f"it is {run.state}"
 
 
 def _takes(api: AirflowApi, dag_id: str, run_id: str) -> dict[Key, list[float]]:
@@ -194,7 +212,8 @@ def _takes(api: AirflowApi, dag_id: str, run_id: str) -> dict[Key, list[float]]:
     return takes
 
 
-def _task(instance: Mapping[str, Any], waits: Waits) -> Task:
+def task_of(instance: Mapping[str, Any], waits: Waits | None = None) -> Task:
+    """Return a task instance as Airflow describes it, with what `waits` knows of its waits."""
     return Task(
         task_id=instance["task_id"],
         map_index=instance["map_index"],
@@ -205,7 +224,7 @@ def _task(instance: Mapping[str, Any], waits: Waits) -> Task:
         queued=instance["queued_when"],
         start=instance["start_date"],
         end=instance["end_date"],
-        waited=waits.seconds(instance),
+        waited=waits.seconds(instance) if waits else None,
     )
 
 

@@ -46,17 +46,17 @@ def default() -> str:
 
 
 def of(settings: Settings, environ: Mapping[str, str]) -> list[Line]:
-    """Return the lines of a project's Procfile, with the variables of its `.env` and of `environ` in them.
+    """Return the lines of a lab's Procfile, with the variables of its `.env` and of `environ` in them.
 
     Raises:
         ProcfileError: it cannot be read, or a line cannot be used.
 
     """
-    return read(settings.project, {**environ, **settings.dotenv})
+    return read(settings.project, {**environ, **settings.dotenv}, settings.procfile)
 
 
-def read(project: Path, variables: Mapping[str, str] | None = None) -> list[Line]:
-    """Return the lines of the Procfile in `project`, or of the default one where it has none.
+def read(project: Path, variables: Mapping[str, str] | None = None, named: Path | None = None) -> list[Line]:
+    """Return the lines of the Procfile that LAB_PROCFILE has `named`, else of the one in `project`, else of the default one.
 
     Without `variables` each `$NAME` stays as it is.
 
@@ -64,11 +64,12 @@ def read(project: Path, variables: Mapping[str, str] | None = None) -> list[Line
         ProcfileError: it cannot be read, or a line cannot be used.
 
     """
-    path = path_in(project)
+    path = named or path_in(project)
     try:
-        text = path.read_text(encoding="utf-8") if path.exists() or project == roots.checkout() else default()
+        text = path.read_text(encoding="utf-8") if named or path.exists() or project == roots.checkout() else default()
     except (OSError, UnicodeDecodeError) as error:
-        raise ProcfileError(f"cannot read {path}: {error}; fix the file, or {_advice(project)}.", path=path) from error
+        advice = "name another one in LAB_PROCFILE" if named else _advice(project)
+        raise ProcfileError(f"cannot read {path}: {error}; fix the file, or {advice}.", path=path) from error
     try:
         lines = parse(text, variables)
     except ProcfileError as error:

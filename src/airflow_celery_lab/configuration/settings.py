@@ -26,6 +26,7 @@ SETTINGS = {
     "LAB_PROJECT": "folder of the project (default: the nearest one upward with a Procfile or dags)",
     "LAB_HOME": "state folder (default .lab)",
     "LAB_DAGS": "folder of DAG files (default dags)",
+    "LAB_PROCFILE": "the list of processes (default Procfile, else the one that comes with the lab)",
     "LAB_PORT_OFFSET": "number added to every port (default 0)",
     "LAB_BIND": "address to listen on (default 127.0.0.1)",
     "LAB_START_TIMEOUT": "seconds for the cluster to become ready (default 180)",
@@ -77,6 +78,7 @@ class Settings(NamedTuple):
     project: Path
     state: State
     dags: Path
+    procfile: Path | None  #: None: the project's, or the default one where it has none
     bind: str
     ports: Ports
     start_timeout: float
@@ -141,6 +143,7 @@ def load(environ: Mapping[str, str], project: Path | None = None) -> Settings:
         project=project,
         state=State(_path(merged, "LAB_HOME", project, ".lab")),
         dags=_path(merged, "LAB_DAGS", project, "dags"),
+        procfile=_path(merged, "LAB_PROCFILE", project) if merged.get("LAB_PROCFILE") else None,
         bind=_address(merged.get("LAB_BIND") or "127.0.0.1"),
         ports=Ports(**{name: port + offset for name, port in BASE_PORTS.items()}),
         start_timeout=_number(merged, "LAB_START_TIMEOUT", 180, minimum=1),

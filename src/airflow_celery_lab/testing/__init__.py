@@ -1,52 +1,38 @@
-"""Pytest fixtures that give a running cluster, for the lab's own tests and for tests of your DAGs.
+"""What tests use: the names of the pytest plugin's fixture `airflow_lab`, and labs of their own for the lab's tests.
 
-In your `conftest.py`:
+    def test_heavy_tasks_go_to_their_own_worker(airflow_lab: AirflowLab) -> None:
+        run = airflow_lab.run("etl")
+        assert run.succeeded
+        assert run.task("transform").worker == "worker-high-cpu"
 
-    pytest_plugins = ["airflow_celery_lab.testing"]
-
-    @pytest.fixture(scope="session")
-    def lab_dags() -> Path:
-        return Path("my/dags")
-
-and in a test:
-
-    def test_my_dag(lab_cluster: Cluster) -> None:
-        assert lab_cluster.run("my_dag").succeeded
-
-Each cluster has a state folder and ports of its own, so it never meets one that you are using.
+docs/testing-dags.md has the rest.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import pytest
+if TYPE_CHECKING:
+    from airflow_celery_lab.testing.lab import AirflowLab
+    from airflow_celery_lab.testing.run import LabRun, LabTask, Overlap
+    from airflow_celery_lab.testing.throwaway import ThrowawayLab, throwaway_lab
 
-from airflow_celery_lab.cluster.handle import Cluster
-from airflow_celery_lab.configuration import settings
-from airflow_celery_lab.testing.throwaway import ThrowawayLab, throwaway_lab
+__all__ = ["AirflowLab", "LabRun", "LabTask", "Overlap", "ThrowawayLab", "throwaway_lab"]
 
-__all__ = ["ThrowawayLab", "lab", "lab_cluster", "lab_dags", "throwaway_lab"]
-
-
-@pytest.fixture(scope="session")
-def lab_dags() -> Path:
-    """Return the DAG folder of `lab_cluster`; define a fixture of this name to use your own."""
-    return settings.load(os.environ).dags
-
-
-@pytest.fixture(scope="session")
-def lab(lab_dags: Path) -> Iterator[ThrowawayLab]:
-    """Run one lab for the whole test session."""
-    with throwaway_lab(lab_dags) as running:
-        running.up()
-        yield running
-        running.stop()
+#: Where each name is; imported when it is asked for, as every session of pytest imports this package for its plugin.
+_HOMES = {
+    "AirflowLab": "lab",
+    "LabRun": "run",
+    "LabTask": "run",
+    "Overlap": "run",
+    "ThrowawayLab": "throwaway",
+    "throwaway_lab": "throwaway",
+}
 
 
-@pytest.fixture
-def lab_cluster(lab: ThrowawayLab) -> Cluster:
-    """Return the handle on the running cluster."""
-    return lab.cluster
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
