@@ -69,8 +69,9 @@ def show_columns(browser: Browser, *columns: str) -> None:
         browser.click(item)
         browser.wait(f"{item}.dataset.state === 'checked'")
     browser.call("Input.dispatchKeyEvent", type="keyDown", key="Escape", code="Escape", windowsVirtualKeyCode=27)
-    browser.point(0, 0)
-    browser.wait("!document.querySelector('[role=menuitem][data-value]')?.checkVisibility() && !document.querySelector('[role=tooltip]')")
+    # Else the button, which has the focus again, shows its name over the table.
+    browser.evaluate("document.activeElement.blur()")
+    browser.wait("![...document.querySelectorAll('[role=tooltip], [role=menuitem][data-value]')].some(one => one.checkVisibility())")
 
 
 def open_flower(browser: Browser, cluster: Cluster, path: str, ready: str) -> None:
