@@ -42,6 +42,11 @@ class State(NamedTuple):
         return self.airflow / "shared-ids.json"
 
     @property
+    def dag_listing(self) -> Path:
+        """What the dag-processor makes of the files in the DAG folder."""
+        return self.airflow / "dag-files.json"
+
+    @property
     def flower(self) -> Path:
         """Flower's own folder."""
         return self.home / "flower"
