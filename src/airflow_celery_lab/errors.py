@@ -121,6 +121,12 @@ class UnknownRunError(LabError):
     status = 25
 
 
+class UnknownTaskError(LabError):
+    """A DAG run has no such task, or the task no such try."""
+
+    status = 26
+
+
 class DagFileError(LabError):
     """A DAG file cannot be read, or does not hold the DAG that is asked for."""
 

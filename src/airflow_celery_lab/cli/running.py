@@ -42,6 +42,8 @@ def run(
         cluster.require_running()
         for warning in cluster.warnings_about(dag):
             print(f"lab: {warning}", file=sys.stderr, flush=True)
+        if seconds := cluster.wait_until_live(dag):
+            print(f"lab: {dag} was saved just now; its new version is live after {seconds:.1f} s", file=sys.stderr, flush=True)
         run_id = cluster.trigger(dag, parameters)
         try:
             result = _follow(cluster, dag, run_id, quiet=as_json)

@@ -26,7 +26,7 @@ class DagFolder(LocalDagBundle):
         super().__init__(**options)
 
     @property
-    def refresh_interval(self) -> int:  # type: ignore[override]  # Airflow has an attribute
+    def refresh_interval(self) -> int:
         """The seconds between two refreshes; none as long as a change has not been taken in.
 
         Airflow asks once a second (`[dag_processor] bundle_refresh_check_interval`).
@@ -51,7 +51,8 @@ class DagFolder(LocalDagBundle):
         from airflow.utils.file import list_py_file_paths
 
         heeded, read = (
-            {os.path.relpath(path, self.path) for path in list_py_file_paths(self.path, **options)} for options in ({"safe_mode": False}, {})
+            {os.path.relpath(path, self.path) for path in list_py_file_paths(self.path, **options)}
+            for options in ({"safe_mode": False}, {})
         )
         return Listing(sorted(read), sorted((heeded & saved.keys()) - read), sorted(saved.keys() - heeded))
 
