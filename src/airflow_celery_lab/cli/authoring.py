@@ -16,7 +16,6 @@ from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.task_logs import Line
 from airflow_celery_lab.errors import FAILED, INTERRUPTED, LabError
 
-
 #: Where Airflow's web interface folds a log.
 FOLDS = ("::group::", "::endgroup::")
 

@@ -54,8 +54,10 @@ class Cluster(Lifecycle):
         journal.note(self.lab.state, "resume", [name])
         return faults.resume(record)
 
-    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
-        """Start a run of a DAG, and return the run's id. Waits a moment for a DAG whose file is new, or was saved just now.
+    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None, run_id: str | None = None) -> str:
+        """Start a run of a DAG, and return the run's id: `run_id`, or one that Airflow chooses.
+
+        Waits a moment for a DAG whose file is new, or was saved just now.
 
         Raises:
             UnknownDagError: there is no such DAG.
@@ -64,7 +66,17 @@ class Cluster(Lifecycle):
 
         """
         self.wait_until_live(dag_id)
-        return runs.start(self.api, self.settings.dags, dag_id, conf or {})
+        self.require_dag(dag_id)
+        return self.api.trigger(dag_id, conf or {}, run_id)
+
+    def require_dag(self, dag_id: str) -> None:
+        """Do nothing when there is that DAG; waits a moment for one whose file is new.
+
+        Raises:
+            UnknownDagError: there is none.
+
+        """
+        runs.require(self.api, self.settings.dags, dag_id)
 
     def run(self, dag_id: str, conf: Mapping[str, Any] | None = None, timeout: float = 300) -> Run:
         """Run a DAG, and return the run when it has ended, however it ended.

@@ -47,6 +47,16 @@ class State(NamedTuple):
         return self.airflow / "dag-files.json"
 
     @property
+    def debug_session(self) -> Path:
+        """Which tasks run on the debugger's worker."""
+        return self.airflow / "debug-session.json"
+
+    @property
+    def debug_task(self) -> Path:
+        """Which of them waits for an editor."""
+        return self.airflow / "debug-task"
+
+    @property
     def flower(self) -> Path:
         """Flower's own folder."""
         return self.home / "flower"
