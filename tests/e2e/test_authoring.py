@@ -63,11 +63,21 @@ def test_what_is_saved_is_live_soon_a_module_beside_the_dags_too(lab: ThrowawayL
 
 
 def test_a_run_waits_until_what_was_saved_is_live(lab: ThrowawayLab, shop: Path) -> None:
-    (shop.parent / "wares.py").write_text("NAME = 'cherries'\n")
+    # Else it may be live before the command has begun.
+    lab.cluster.pause("dag-processor")
+    try:
+        (shop.parent / "wares.py").write_text("NAME = 'cherries'\n")
+        running = subprocess.Popen([*lab.program, "run", "shop"], cwd=lab.project, env=lab.environ, stderr=subprocess.PIPE, text=True)
+        assert running.stderr is not None
+        first = running.stderr.readline()
+    finally:
+        lab.cluster.resume("dag-processor")
+    with running:
+        second = running.stderr.readline()
 
-    done = lab.command("run", "shop")
-
-    assert "lab: shop was saved just now; its new version is live after" in done.stderr
+    assert running.returncode == 0
+    assert first == "lab: shop.py was saved, and has not been parsed since; waiting\n"
+    assert second.startswith("lab: the new version of shop is live after")
     assert described(lab, "cherries") is None
     assert "cherries" in lab.command("task-log", "shop", "sell").stdout
 

@@ -42,8 +42,7 @@ def run(
         cluster.require_running()
         for warning in cluster.warnings_about(dag):
             print(f"lab: {warning}", file=sys.stderr, flush=True)
-        if seconds := cluster.wait_until_live(dag):
-            print(f"lab: {dag} was saved just now; its new version is live after {seconds:.1f} s", file=sys.stderr, flush=True)
+        _wait_until_live(cluster, dag)
         run_id = cluster.trigger(dag, parameters)
         try:
             result = _follow(cluster, dag, run_id, quiet=as_json)
@@ -91,6 +90,7 @@ def _debug_on_a_worker(dag: str, task: str | None, conf: dict[str, Any], port: i
         offset = cluster.settings.ports.flower - BASE_PORTS["flower"]
         port = port or debugger.PORT + offset
         debugging.require_possible(cluster, dag, task, port)
+        _wait_until_live(cluster, dag)
         session = debugging.new_session(dag, task)
         try:
             with debugging.worker(cluster, port, progress("starting the debugger's worker")):
@@ -180,6 +180,18 @@ def _test_on(release: str, arguments: list[str]) -> NoReturn:
         )
     script = str(checkout / "lab")
     os.execve(script, [script, "test", *arguments], {**os.environ, "LAB_AIRFLOW": release})
+
+
+def _wait_until_live(cluster: Cluster, dag: str) -> None:
+    said: list[str] = []
+
+    def say(reason: str) -> None:
+        if not said:
+            said.append(reason)
+            print(f"lab: {reason}; waiting", file=sys.stderr, flush=True)
+
+    if seconds := cluster.wait_until_live(dag, say):
+        print(f"lab: the new version of {dag} is live after {seconds:.1f} s", file=sys.stderr, flush=True)
 
 
 def _follow(cluster: Cluster, dag: str, run_id: str, *, quiet: bool) -> Run:

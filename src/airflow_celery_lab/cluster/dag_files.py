@@ -79,16 +79,20 @@ def wait_until_live(api: AirflowApi, settings: Settings, dag_id: str, on_wait: C
         NotReadyError: it is not live after LIVE seconds.
 
     """
-    try:
-        name = str(api.dag(dag_id)["relative_fileloc"])
-    except UnknownDagError:
-        return 0.0
 
     def probe() -> str | None:
-        file = next((file for file in look(api, settings) if file.name == name), None)
-        if file is not None and file.error is not None:
+        try:
+            dag = api.dag(dag_id)
+        except UnknownDagError:
+            return None
+        errors = api.import_errors() if dag.get("has_import_errors", True) else []
+        changes = _changes(settings.dags, since=_begun(dag))
+        name = str(dag["relative_fileloc"])
+        found = judge([dag], errors, {name: changes[name]} if name in changes else {}, dag_sources.listed(settings.state), settings.dags)
+        file = next(file for file in found if file.name == name)
+        if file.error is not None:
             raise DagFileError(f"{settings.dags / name} cannot be read: {file.error}; correct it.", path=settings.dags / name)
-        return None if file is None or file.state != "changed" else f"{name} was saved, and has not been parsed since"
+        return None if file.state != "changed" else f"{name} was saved, and has not been parsed since"
 
     return 0.0 if probe() is None else wait_until(probe, LIVE, f"the new version of {dag_id}", on_wait=on_wait)
 
@@ -102,8 +106,16 @@ def error_in(trace: str, folder: Path) -> str:
     return where + (lines[-1] if lines else "no reason given")
 
 
-def _changes(folder: Path) -> dict[str, float]:
+def _begun(dag: Mapping[str, Any]) -> float:
+    """Return when the parsing of a DAG's file began: what was saved while it went on may have come too late."""
+    return (moment(dag["last_parsed_time"]) or 0.0) - (dag.get("last_parse_duration") or 0.0)
+
+
+def _changes(folder: Path, since: float = 0.0) -> dict[str, float]:
+    """Return when each file, or a module that it uses, was saved last; of modules only what happened after `since` counts."""
     saved = dag_sources.saved(folder)
+    if max(saved.values(), default=0.0) <= since:  # All files need not be read for that.
+        return saved
     words = dag_sources.words(folder, saved)
     # A time in the future, as some archives have, says nothing.
     past = {name: when if when <= time.time() else 0.0 for name, when in saved.items()}
@@ -114,7 +126,7 @@ def _file(
     name: str, dags: Sequence[Mapping[str, Any]], error: Mapping[str, Any] | None, saved: float | None, listing: Listing, folder: Path
 ) -> DagFile:
     parsed = max((when for dag in dags if (when := moment(dag["last_parsed_time"]))), default=None)
-    seconds = max((dag["last_parse_duration"] for dag in dags if dag["last_parse_duration"] is not None), default=None)
+    seconds = max((seconds for dag in dags if (seconds := dag.get("last_parse_duration")) is not None), default=None)
     if error is not None:
         parsed, seconds = moment(error["timestamp"]), None
     # What was saved while it was parsed may have come too late.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from airflow_celery_lab.cluster import judgement
+from airflow_celery_lab.cluster import faults, judgement
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.readiness import OnWait, quietly
 from airflow_celery_lab.cluster.runs import Run
@@ -100,6 +100,6 @@ def worker(cluster: Cluster, port: int, on_wait: OnWait = quietly) -> Iterator[N
         debugger.end(cluster.lab.state)
         if record := cluster.records.get(debugger.NAME):
             with suppress(NotReadyError):
-                cluster.kill(record.name)
+                faults.kill(record, cluster.supervisor)
         process.kill()
         process.wait()
