@@ -122,7 +122,7 @@ class UnknownRunError(LabError):
 
 
 class UnknownTaskError(LabError):
-    """The DAG run has no such task."""
+    """A DAG run has no such task, or the task no such try."""
 
     status = 26
 

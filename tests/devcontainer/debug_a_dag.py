@@ -2,7 +2,7 @@
 
     python tests/devcontainer/debug_a_dag.py
 
-Needs debugpy, which the editor's Python extension brings along, in `sys.path`; it is in requirements/dev.lock.
+Run it with the Python of the lab's environment, which has debugpy.
 """
 
 from __future__ import annotations
@@ -13,47 +13,15 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from airflow_celery_lab.testing.debug_adapter import Client
 
 PROJECT = Path(__file__).resolve().parents[2]
 FILE = PROJECT / "dags" / "queue_routing.py"
 #: Seconds for the run to come to the breakpoint: Airflow's imports, and a new database.
 PATIENCE = 180
-
-
-class Client:
-    """An editor's side of the Debug Adapter Protocol."""
-
-    def __init__(self, adapter: subprocess.Popen[bytes]) -> None:
-        assert adapter.stdin is not None
-        assert adapter.stdout is not None
-        self._to, self._from = adapter.stdin, adapter.stdout
-        self._number = 0
-
-    def request(self, command: str, **arguments: Any) -> None:
-        self._number += 1
-        body = json.dumps({"seq": self._number, "type": "request", "command": command, "arguments": arguments}).encode()
-        self._to.write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
-        self._to.flush()
-
-    def until(self, name: str) -> dict[str, Any]:
-        """Return the next event or response of that name."""
-        for message in self._messages():
-            if message.get("success") is False:
-                sys.exit(f"the debugger refused {message['command']}: {message.get('message')}")
-            if message.get("event") == "output":
-                print(message["body"]["output"], end="", flush=True)
-            if name in (message.get("event"), message.get("command")):
-                return message
-        sys.exit(f"the program ended before `{name}`")
-
-    def _messages(self) -> Iterator[dict[str, Any]]:
-        while header := self._from.readline():
-            length = int(header.split(b":")[1])
-            self._from.readline()
-            yield json.loads(self._from.read(length))
 
 
 def launch() -> dict[str, Any]:
@@ -72,7 +40,9 @@ def main() -> None:
     line = next(number for number, text in enumerate(FILE.read_text(encoding="utf-8").splitlines(), start=1) if "return" in text)
     interpreter = f"{os.environ['LAB_VENV']}/bin/python"
     with subprocess.Popen([interpreter, "-m", "debugpy.adapter"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as adapter:
-        client = Client(adapter)
+        assert adapter.stdin is not None
+        assert adapter.stdout is not None
+        client = Client(adapter.stdin, adapter.stdout)
         client.request("initialize", adapterID="debugpy", pathFormat="path")
         client.until("initialize")
         client.request("launch", **{**launch(), "console": "internalConsole"}, python=[interpreter])

@@ -26,13 +26,13 @@ def statuses() -> dict[int, type[errors.LabError]]:
 
 
 def test_every_command_that_the_readme_shows_exists_and_every_one_is_shown() -> None:
-    shown = set(re.findall(r"\./lab ([a-z]+)", README)) | {"stop", "restart", "pause", "resume"}
+    shown = set(re.findall(r"\./lab ([a-z-]+)", README)) | {"stop", "restart", "pause", "resume"}
 
     assert shown == commands()
 
 
 def test_every_command_that_a_page_shows_exists() -> None:
-    shown = {(page, name) for page, text in PAGES.items() for name in re.findall(r"(?:\./lab|airflow-celery-lab) ([a-z]+)\b", text)}
+    shown = {(page, name) for page, text in PAGES.items() for name in re.findall(r"(?:\./lab|airflow-celery-lab) ([a-z][a-z-]+)\b", text)}
 
     assert [(str(page), name) for page, name in shown if name not in commands() | {"exec"}] == []
 

@@ -12,12 +12,12 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from airflow_celery_lab.cli.app import PASS_ON, Json, app, print_json
+from airflow_celery_lab.cli.app import PASS_ON, Json, app, print_json, progress
 from airflow_celery_lab.cli.drawing import draw
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.runs import Run
-from airflow_celery_lab.configuration import environment, observer, roots
-from airflow_celery_lab.configuration.settings import Settings
+from airflow_celery_lab.configuration import debugger, environment, observer, roots
+from airflow_celery_lab.configuration.settings import BASE_PORTS, Settings
 from airflow_celery_lab.errors import FAILED, INTERRUPTED, MissingProgramError, ProjectError
 
 #: Airflow commands that run a task here, and that the scheduler of a running lab would take for its own.
@@ -42,6 +42,7 @@ def run(
         cluster.require_running()
         for warning in cluster.warnings_about(dag):
             print(f"lab: {warning}", file=sys.stderr, flush=True)
+        _wait_until_live(cluster, dag)
         run_id = cluster.trigger(dag, parameters)
         try:
             result = _follow(cluster, dag, run_id, quiet=as_json)
@@ -58,14 +59,67 @@ def run(
 
 @app.command()
 def debug(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file with a DAG.")],
-    dag: Annotated[str | None, typer.Argument(metavar="DAG", help="Its id, where the file has several.")] = None,
+    what: Annotated[str, typer.Argument(metavar="FILE|DAG", help="A file with a DAG, or a DAG's id.")],
+    which: Annotated[
+        str | None, typer.Argument(metavar="[DAG|TASK]", help="The DAG of a file that has several; of a DAG, the one task to debug.")
+    ] = None,
+    conf: Annotated[str, typer.Option(metavar="JSON", help="The run's parameters, of a DAG.")] = "{}",
+    port: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1024, max=65535, help="Port for the editor, of a DAG (default: 5678 and LAB_PORT_OFFSET)."),
+    ] = None,
 ) -> NoReturn:
-    """Run the DAG of a file in this one process, where a debugger can stop in it. Exits as `run` does.
+    """Run a DAG where a debugger can stop in it: a FILE in this one process, a DAG on a Celery worker of its own. Exits as `run` does.
 
-    The lab need not run, and is left alone if it does: the run is kept in a small database of its own, as the lab's
-    scheduler would hand a run in its database to the workers too.
+    A task of a DAG waits on that worker until your editor attaches to the port that is shown; without a TASK, each task
+    does. The DAG stays as it is. For a file the lab need not run, and is left alone if it does: the run is kept in a small
+    database of its own.
     """
+    if what.endswith(".py") or os.sep in what:
+        if conf != "{}" or port is not None:
+            raise typer.BadParameter("--conf and --port are for a DAG's id, and this is a file", param_hint=what)
+        _debug_file(Path(what), which)
+    _debug_on_a_worker(what, which, _parse_conf(conf), port)
+
+
+def _debug_on_a_worker(dag: str, task: str | None, conf: dict[str, Any], port: int | None) -> NoReturn:
+    from airflow_celery_lab.cli import tables
+    from airflow_celery_lab.cluster import debugging
+
+    with Cluster.open() as cluster:
+        offset = cluster.settings.ports.flower - BASE_PORTS["flower"]
+        port = port or debugger.PORT + offset
+        debugging.require_possible(cluster, dag, task, port)
+        _wait_until_live(cluster, dag)
+        session = debugging.new_session(dag, task)
+        try:
+            with debugging.worker(cluster, port, progress("starting the debugger's worker")):
+                print(f"lab: {dag} {session.run_id}: {environment.web_url(cluster.lab)}/dags/{dag}/runs/{session.run_id}", flush=True)
+                result = debugging.run(cluster, session, conf, _Waiting(cluster, port))
+        except KeyboardInterrupt:
+            print(f"lab: the debugger has ended, and its worker was killed; the run {session.run_id} goes on without it", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+        tables.console.print(tables.run(result))
+        raise typer.Exit(0 if result.succeeded else FAILED)
+
+
+class _Waiting:
+    """Says which task waits for the editor, and what keeps others from starting."""
+
+    def __init__(self, cluster: Cluster, port: int) -> None:
+        self._cluster, self._port = cluster, port
+        self._told = ""
+        self._obstacles = _Obstacles()
+
+    def __call__(self, result: Run) -> None:
+        self._obstacles(result)
+        task = debugger.waiting(self._cluster.lab.state)
+        if task and task != self._told:
+            print(f"lab: {task} waits on the worker {debugger.NAME}; attach your editor to 127.0.0.1:{self._port}", flush=True)
+        self._told = task
+
+
+def _debug_file(file: Path, dag: str | None) -> NoReturn:
     from airflow_celery_lab.inside_airflow import debugging
 
     with Cluster.open() as cluster:
@@ -126,6 +180,18 @@ def _test_on(release: str, arguments: list[str]) -> NoReturn:
         )
     script = str(checkout / "lab")
     os.execve(script, [script, "test", *arguments], {**os.environ, "LAB_AIRFLOW": release})
+
+
+def _wait_until_live(cluster: Cluster, dag: str) -> None:
+    said: list[str] = []
+
+    def say(reason: str) -> None:
+        if not said:
+            said.append(reason)
+            print(f"lab: {reason}; waiting", file=sys.stderr, flush=True)
+
+    if seconds := cluster.wait_until_live(dag, say):
+        print(f"lab: the new version of {dag} is live after {seconds:.1f} s", file=sys.stderr, flush=True)
 
 
 def _follow(cluster: Cluster, dag: str, run_id: str, *, quiet: bool) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from airflow_celery_lab.cli.columns import Column, Fitted, visible
+from airflow_celery_lab.cluster.dag_files import DagFile
 from airflow_celery_lab.cluster.judgement import Status
 from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.runs import Run
@@ -50,6 +52,13 @@ TASKS = (
     Column("START", leaves=3, right=True),
     Column("END", leaves=1, right=True),
     Column("SECONDS", leaves=6, right=True),
+)
+FILES = (
+    Column("FILE"),
+    Column("STATE"),
+    Column("DAGS", leaves=3, names=True),
+    Column("PARSED", leaves=2, right=True),
+    Column("SECONDS", leaves=1, right=True),
 )
 FAULTS = (
     Column("FAULT"),
@@ -110,6 +119,21 @@ def run(result: Run) -> Group:
     name = f"{result.dag_id} {result.run_id}: {result.state}"
     # A terminal that is too narrow for it breaks it, so that it can be copied as one word.
     return Group(table, *_reasons(result), Text(name, COLOURS.get(result.state, ""), no_wrap=True, overflow="ignore"))
+
+
+def dag_files(found: Sequence[DagFile]) -> Group:
+    """Return the table of `lab dags`, and below it why files cannot be read."""
+    table = Fitted(*FILES)
+    colours = {"live": "green", "changed": "yellow", "error": "red"}
+    for file in found:
+        table.add(
+            file.name,
+            Text(file.state, colours.get(file.state, "")),
+            ", ".join(f"{dag.dag_id} (paused)" if dag.paused else dag.dag_id for dag in file.dags) or "-",
+            f"{time.time() - file.parsed:.0f} s ago" if file.parsed else "-",
+            f"{file.seconds:.2f}" if file.seconds is not None else "-",
+        )
+    return Group(table, *(Text(visible(f"{file.name} cannot be read: {file.error}"), "red") for file in found if file.error))
 
 
 def trial(done: Trial) -> str:

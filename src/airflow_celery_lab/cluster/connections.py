@@ -119,6 +119,10 @@ class Connections:
         """Return the environment of a command in this lab; it holds secrets."""
         return environment.of_process(self.lab, name, self._environ)
 
+    def launching(self, variables: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment of a launcher (`exec`) in this lab, with `variables` of the lab's own."""
+        return {**environment.of_supervisor(self.lab, self._environ), **variables}
+
     def require_running(self) -> None:
         """Do nothing when the lab runs.
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow_celery_lab.cluster import faults, journal, judgement, runs
+from airflow_celery_lab.cluster import dag_files, faults, journal, judgement, runs
+from airflow_celery_lab.cluster.dag_files import DagFile
 from airflow_celery_lab.cluster.lifecycle import Lifecycle
+from airflow_celery_lab.cluster.readiness import OnWait, quietly
 from airflow_celery_lab.cluster.runs import Run
 from airflow_celery_lab.inside_airflow import shared_ids
 
@@ -52,16 +54,33 @@ class Cluster(Lifecycle):
         journal.note(self.lab.state, "resume", [name])
         return faults.resume(record)
 
-    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None, logical_date: str | None = None) -> str:
-        """Start a run of a DAG, and return the run's id. Waits a moment for a DAG whose file is new.
+    def trigger(
+        self, dag_id: str, conf: Mapping[str, Any] | None = None, logical_date: str | None = None, run_id: str | None = None
+    ) -> str:
+        """Start a run of a DAG, and return the run's id: `run_id`, or one that Airflow chooses.
+
+        Waits a moment for a DAG whose file is new, or was saved just now.
 
         `logical_date` is in ISO 8601, with its zone; without it the run has none.
 
         Raises:
             UnknownDagError: there is no such DAG.
+            DagFileError: its file cannot be read.
+            NotReadyError: Airflow has not parsed the file since it was saved.
 
         """
-        return runs.start(self.api, self.settings.dags, dag_id, conf or {}, logical_date)
+        self.wait_until_live(dag_id)
+        self.require_dag(dag_id)
+        return self.api.trigger(dag_id, conf or {}, logical_date, run_id)
+
+    def require_dag(self, dag_id: str) -> None:
+        """Do nothing when there is that DAG; waits a moment for one whose file is new.
+
+        Raises:
+            UnknownDagError: there is none.
+
+        """
+        runs.require(self.api, self.settings.dags, dag_id)
 
     def run(self, dag_id: str, conf: Mapping[str, Any] | None = None, timeout: float = 300) -> Run:
         """Run a DAG, and return the run when it has ended, however it ended.
@@ -72,6 +91,20 @@ class Cluster(Lifecycle):
 
         """
         return runs.finish(self.api, dag_id, self.trigger(dag_id, conf), timeout)
+
+    def dag_files(self) -> list[DagFile]:
+        """Return the files in the DAG folder, and what Airflow has made of each."""
+        return dag_files.look(self.api, self.settings)
+
+    def wait_until_live(self, dag_id: str, on_wait: OnWait = quietly) -> float:
+        """Wait until a DAG runs as it was saved last, and return the seconds that took; 0.0 if it does, or is not known yet.
+
+        Raises:
+            DagFileError: its file cannot be read.
+            NotReadyError: Airflow has not parsed the file since it was saved.
+
+        """
+        return dag_files.wait_until_live(self.api, self.settings, dag_id, on_wait)
 
     def look(self, dag_id: str, run_id: str) -> Run:
         """Return a run as it is now."""

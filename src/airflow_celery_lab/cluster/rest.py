@@ -75,11 +75,24 @@ class AirflowApi:
         """Return the ids of all DAGs that are there."""
         return [dag["dag_id"] for dag in self.pages("/dags", "dags")]
 
-    def trigger(self, dag_id: str, conf: Mapping[str, Any], logical_date: str | None = None) -> str:
-        """Start a DAG run, unpausing its DAG, and return the run's id. `logical_date` is in ISO 8601, with its zone."""
+    def task_ids(self, dag_id: str) -> list[str]:
+        """Return the ids of a DAG's tasks.
+
+        Raises:
+            UnknownDagError: Airflow does not know it (yet).
+
+        """
+        return [task["task_id"] for task in self._find(f"/dags/{dag_id}/tasks", UnknownDagError(dag_id))["tasks"]]
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any], logical_date: str | None = None, run_id: str | None = None) -> str:
+        """Start a DAG run, unpausing its DAG, and return the run's id: `run_id`, or one that Airflow chooses.
+
+        `logical_date` is in ISO 8601, with its zone.
+        """
         if self.dag(dag_id)["is_paused"]:
             self.request("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
-        run = self.request("POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": logical_date, "conf": dict(conf)})
+        asked = {"logical_date": logical_date, "conf": dict(conf), "dag_run_id": run_id}
+        run = self.request("POST", f"/dags/{dag_id}/dagRuns", json=asked)
         return str(run["dag_run_id"])
 
     def newest_run(self, dag_id: str = "~") -> dict[str, Any] | None:

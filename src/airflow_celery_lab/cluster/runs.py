@@ -73,10 +73,8 @@ class Run:
         return asdict(self)
 
 
-def start(api: AirflowApi, dags: Path, dag_id: str, conf: Mapping[str, Any], logical_date: str | None = None) -> str:
-    """Trigger `dag_id` and return the run's id.
-
-    Waits a moment for a DAG that is not there: its file in the folder `dags` may be new.
+def require(api: AirflowApi, dags: Path, dag_id: str) -> None:
+    """Do nothing when Airflow knows a DAG. Waits a moment for one that it does not know: its file in the folder `dags` may be new.
 
     Raises:
         UnknownDagError: there is no such DAG.
@@ -99,7 +97,6 @@ def start(api: AirflowApi, dags: Path, dag_id: str, conf: Mapping[str, Any], log
             wait_until(probe, NEW_DAG, dag_id)
         except NotReadyError as error:
             raise _unknown(api, dags, dag_id, known) from error
-    return api.trigger(dag_id, conf, logical_date)
 
 
 def find(api: AirflowApi, dags: Path, dag_id: str | None = None, run_id: str | None = None) -> dict[str, Any]:

@@ -42,6 +42,21 @@ class State(NamedTuple):
         return self.airflow / "shared-ids.json"
 
     @property
+    def dag_listing(self) -> Path:
+        """What the dag-processor makes of the files in the DAG folder."""
+        return self.airflow / "dag-files.json"
+
+    @property
+    def debug_session(self) -> Path:
+        """Which tasks run on the debugger's worker."""
+        return self.airflow / "debug-session.json"
+
+    @property
+    def debug_task(self) -> Path:
+        """Which of them waits for an editor."""
+        return self.airflow / "debug-task"
+
+    @property
     def flower(self) -> Path:
         """Flower's own folder."""
         return self.home / "flower"

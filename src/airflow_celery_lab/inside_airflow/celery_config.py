@@ -11,6 +11,7 @@ from typing import Any
 from airflow.providers.celery.executors.default_celery import DEFAULT_CELERY_CONFIG
 from celery.signals import before_task_publish, celeryd_init
 
+from airflow_celery_lab.configuration import debugger
 from airflow_celery_lab.configuration.overrides import WIRED
 from airflow_celery_lab.inside_airflow import users, workload
 from airflow_celery_lab.launcher import temporary
@@ -71,4 +72,8 @@ def describe_workload(body: Sequence[Any], headers: MutableMapping[str, Any], **
 celeryd_init.connect(close_database_connection, weak=False)
 celeryd_init.connect(keep_temporary_files_in_the_state, weak=False)
 celeryd_init.connect(remember_busy_slots, weak=False)
+if debugger.VARIABLE in os.environ:
+    from airflow_celery_lab.inside_airflow import debugged_worker
+
+    celeryd_init.connect(debugged_worker.prepare, weak=False)
 before_task_publish.connect(describe_workload, weak=False)

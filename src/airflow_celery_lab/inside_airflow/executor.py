@@ -26,7 +26,7 @@ from airflow.providers.celery.executors.celery_executor import CeleryExecutor
 from airflow.utils.helpers import log_filename_template_renderer
 from sqlalchemy.exc import SQLAlchemyError
 
-from airflow_celery_lab.configuration import demand, names, services, settings
+from airflow_celery_lab.configuration import debugger, demand, names, services, settings
 from airflow_celery_lab.inside_airflow import custody, health, instances
 from airflow_celery_lab.inside_airflow.custody import Custody, Sight, Task, Verdict, Worker
 from airflow_celery_lab.inside_airflow.messages import OUTAGE, Messages
@@ -85,6 +85,8 @@ class LabCeleryExecutor(CeleryExecutor):
     def _process_workloads(self, workload_items: Sequence[workloads.All]) -> None:
         for workload in workload_items:
             if isinstance(workload, ExecuteTask):
+                if self._is_debugged(workload.ti):
+                    workload.ti.queue = debugger.QUEUE
                 log = _logs() / workload.log_path if workload.log_path else None
                 self._sent[workload.ti.key] = _Sent(workload.ti.queue, log, workload)
             elif (callback := getattr(workload, "callback", None)) is not None:
@@ -93,6 +95,15 @@ class LabCeleryExecutor(CeleryExecutor):
                 self._sent[callback.key] = _Sent(queue, None, workload)
         super()._process_workloads(workload_items)
         self._prefer([workload.ti.key for workload in workload_items if isinstance(workload, ExecuteTask)])
+
+    def _is_debugged(self, instance: Any) -> bool:
+        """Return whether a task goes to the debugger's worker, whatever queue its DAG names."""
+        session = debugger.session(self._settings.state)
+        return (
+            session is not None
+            and session.takes(instance.dag_id, instance.run_id, instance.task_id)
+            and debugger.NAME in registry.running(self._settings.state)
+        )
 
     def try_adopt_task_instances(self, tis: Sequence[TaskInstance]) -> Sequence[TaskInstance]:
         """Take over the tasks of a scheduler that has ended, and remember their queues."""

@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from airflow_celery_lab.configuration import debugger, names, services
 from airflow_celery_lab.configuration import lab as labs
-from airflow_celery_lab.configuration import names, services
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.services import Service
 from airflow_celery_lab.errors import LabError
@@ -42,7 +42,7 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
     """
     service = services.describe(command)
     supervisor = _supervisor(environ)
-    name = names.process_name(environ) or service.kind
+    name = names.process_name(environ) or (debugger.NAME if debugger.VARIABLE in environ else service.kind)
     lab = labs.load(environ)
     _refuse_name_of_a_line(lab, environ, name)
     now = time.time()
@@ -81,7 +81,7 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
         _become(service, command, name, lab, folder, report)
 
     _mark(supervisor, markers.beginning(name))
-    watched = _watched(supervisor)
+    watched = _watched(supervisor) if debugger.VARIABLE not in environ else [os.getppid()]
     starter = [int(environ[STARTER])] if supervisor == "honcho" and STARTER in environ else []
     try:
         status = guard.run(program, _stop(service, lab, supervisor), [*watched, *starter], observer)

@@ -1,0 +1,70 @@
+"""The DAG folder, which Airflow looks through as soon as something in it was saved (`[dag_processor] dag_bundle_config_list`).
+
+Airflow's own bundle is looked through every few seconds whether or not anything has changed, which costs more the more
+often it is done, and a module beside the DAGs is no reason for Airflow to parse a DAG again before its 30 s are over.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import Any
+
+from airflow.dag_processing.bundles.local import LocalDagBundle
+
+from airflow_celery_lab.configuration import settings
+from airflow_celery_lab.inside_airflow import dag_sources
+from airflow_celery_lab.inside_airflow.dag_sources import Listing
+
+
+class DagFolder(LocalDagBundle):
+    """A folder of DAG files. Airflow makes one wherever it reads a DAG; only the dag-processor asks when to refresh it."""
+
+    def __init__(self, **options: Any) -> None:
+        self._interval = 0
+        self._saved: dict[str, float] | None = None
+        super().__init__(**options)
+
+    @property
+    def refresh_interval(self) -> int:
+        """The seconds between two refreshes; none as long as a change has not been taken in.
+
+        Airflow asks once a second (`[dag_processor] bundle_refresh_check_interval`).
+        """
+        return self._interval if self._saved == dag_sources.saved(self.path) else 0
+
+    @refresh_interval.setter
+    def refresh_interval(self, seconds: int) -> None:
+        self._interval = seconds
+
+    def refresh(self) -> None:
+        """Let Airflow parse again what was saved, and what uses it. New files it finds by itself after this."""
+        now = dag_sources.saved(self.path)
+        before, self._saved = self._saved, now
+        listing = self._listing(now)
+        dag_sources.publish(settings.load(os.environ).state, listing)
+        if before is not None and (changed := dag_sources.changed(before, now)):
+            # Those that are new are parsed anyway.
+            self._request(dag_sources.users(changed, dag_sources.words(self.path, now)).intersection(listing.read) & before.keys())
+
+    def _listing(self, saved: dict[str, float]) -> Listing:
+        from airflow.utils.file import list_py_file_paths
+
+        heeded, read = (
+            {os.path.relpath(path, self.path) for path in list_py_file_paths(self.path, **options)}
+            for options in ({"safe_mode": False}, {})
+        )
+        return Listing(sorted(read), sorted((heeded & saved.keys()) - read), sorted(saved.keys() - heeded))
+
+    def _request(self, names: set[str]) -> None:
+        """Ask as Airflow's web interface does, when "Reparse DAG" is clicked.
+
+        Of a file that was saved while it was parsed, Airflow by itself would not notice.
+        """
+        from airflow.models.dagbag import DagPriorityParsingRequest
+        from airflow.utils.session import create_session
+        from sqlalchemy.exc import IntegrityError
+
+        for name in sorted(names):
+            with suppress(IntegrityError), create_session() as session:  # Somebody has clicked there just now.
+                session.add(DagPriorityParsingRequest(self.name, name))
