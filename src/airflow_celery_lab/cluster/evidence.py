@@ -12,7 +12,7 @@ from airflow_celery_lab.cluster.broker import Broker, Queue, Worker
 from airflow_celery_lab.cluster.judgement import Evidence, Job
 from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.rest import AirflowApi
-from airflow_celery_lab.configuration import procfile
+from airflow_celery_lab.configuration import airflow_settings, procfile
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.procfile import Processes
 from airflow_celery_lab.configuration.services import COMPONENTS, describe
@@ -21,7 +21,7 @@ from airflow_celery_lab.errors import LabError, ProcfileError
 from airflow_celery_lab.inside_airflow import shared_ids
 from airflow_celery_lab.launcher import markers, registry
 from airflow_celery_lab.launcher.registry import Record
-from airflow_celery_lab.servers import probes
+from airflow_celery_lab.servers import applied_settings, probes
 from airflow_celery_lab.supervision import wanted
 from airflow_celery_lab.supervision.supervisord import Supervisor
 
@@ -73,6 +73,8 @@ class Look:
                 shared_ids=shared_ids.read(self._lab.settings) if details and runs("dag-processor", records) else {},
                 supervised=supervised,
                 stale=wanted.stale(records, self._lab.settings),
+                unapplied=self._unapplied() if details and postgres.result() is None else (),
+                refused=airflow_settings.of(self._lab.settings).refused if details else (),
                 newer_environment=NEWER_ENVIRONMENT in self._environ,
                 procfile_differs=bool(supervised) and self._differs(processes),
                 jobs=jobs,
@@ -130,6 +132,11 @@ class Look:
             slots = int(self._api.request("GET", "/pools/default_pool")["slots"])
             return slots if slots >= 0 else None
         return None
+
+    def _unapplied(self) -> list[str]:
+        if not airflow_settings.of(self._lab.settings).entries or not (target := applied_settings.of_lab(self._lab)):
+            return []
+        return [entry.label for entry in applied_settings.differing(self._lab, target)]
 
     def _differs(self, processes: Processes) -> bool:
         try:

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import files, names, observer, overrides, services
+from airflow_celery_lab.configuration import airflow_settings, files, names, observer, overrides, services
 from airflow_celery_lab.configuration.credentials import ADMIN, make_private_folder
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.services import Service
 from airflow_celery_lab.launcher import registry
-from airflow_celery_lab.servers import postgres, probes, redis, schema
+from airflow_celery_lab.servers import applied_settings, postgres, probes, redis, schema
 from airflow_celery_lab.wait import wait_until
 
 
@@ -39,6 +39,8 @@ def prepare(
     _wait_for_needs(service, lab, variables, on_wait)
     if service.kind == "api-server":
         write_passwords(lab)
+    if service.kind == "scheduler":
+        _apply_settings(lab, variables)
     if service.kind == "scheduler" and not _is_first(service.kind, name, lab):
         variables[overrides.HEALTH_CHECK] = "False"
     if command[0] == "celery":
@@ -49,6 +51,19 @@ def prepare(
 def write_passwords(lab: Lab) -> None:
     """Write the admin's password to the file in which Airflow looks for it."""
     files.write(lab.state.passwords, json.dumps({ADMIN: lab.credentials.admin_password}))
+
+
+def _apply_settings(lab: Lab, variables: dict[str, str]) -> None:
+    """Write what has changed in the project's connections, variables and pools, before a task can miss it."""
+    settings = airflow_settings.of(lab.settings)
+    for sentence in settings.refused:
+        print(f"lab: warning: {sentence}", flush=True)
+    if settings.entries and (target := applied_settings.of_lab(lab)):
+        done = applied_settings.apply(lab, target, variables)
+        for sentence in done.failed:
+            print(f"lab: warning: {sentence}", flush=True)
+        if done.written:
+            print(f"lab: applied {airflow_settings.FILE}: {', '.join(entry.label for entry in done.written)}", flush=True)
 
 
 def _is_first(kind: str, name: str, lab: Lab) -> bool:
