@@ -14,7 +14,7 @@ from airflow_celery_lab.cli.app import Names, app, last_words, progress, say
 from airflow_celery_lab.cluster import preflight
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import airflow_settings, credentials, environment, procfile, settings
+from airflow_celery_lab.configuration import airflow_settings, credentials, environment, procfile, requirements, settings
 from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.procfile import Processes
 
@@ -37,7 +37,7 @@ def up(
             say(f"lab: warning: {shortage}")
         for warning in environment.warnings(cluster.settings, os.environ):
             say(f"lab: warning: {warning}")
-        for sentence in airflow_settings.of(cluster.settings).refused:
+        for sentence in (*requirements.warnings(cluster.settings.project, os.environ), *airflow_settings.of(cluster.settings).refused):
             say(f"lab: warning: {sentence}")
         if detach:
             _up_in_the_background(cluster, counts)

@@ -12,7 +12,7 @@ from airflow_celery_lab.cluster.broker import Broker, Queue, Worker
 from airflow_celery_lab.cluster.judgement import Evidence, Job
 from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.rest import AirflowApi
-from airflow_celery_lab.configuration import airflow_settings, procfile
+from airflow_celery_lab.configuration import airflow_settings, procfile, requirements
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.procfile import Processes
 from airflow_celery_lab.configuration.services import COMPONENTS, describe
@@ -74,7 +74,7 @@ class Look:
                 supervised=supervised,
                 stale=wanted.stale(records, self._lab.settings),
                 unapplied=self._unapplied() if details and postgres.result() is None else (),
-                refused=airflow_settings.of(self._lab.settings).refused if details else (),
+                refused=self._refused() if details else (),
                 newer_environment=NEWER_ENVIRONMENT in self._environ,
                 procfile_differs=bool(supervised) and self._differs(processes),
                 jobs=jobs,
@@ -132,6 +132,10 @@ class Look:
             slots = int(self._api.request("GET", "/pools/default_pool")["slots"])
             return slots if slots >= 0 else None
         return None
+
+    def _refused(self) -> list[str]:
+        settings = self._lab.settings
+        return [*requirements.warnings(settings.project, self._environ), *airflow_settings.of(settings).refused]
 
     def _unapplied(self) -> list[str]:
         if not airflow_settings.of(self._lab.settings).entries or not (target := applied_settings.of_lab(self._lab)):

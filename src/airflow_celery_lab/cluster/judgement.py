@@ -50,8 +50,9 @@ class Evidence:
     supervised: Mapping[str, str] = field(default_factory=dict)  #: supervisord's states, by process
     #: Names of the processes that were started with other variables in `.env`.
     stale: Sequence[str] = ()
-    #: What of the project's connections, variables and pools is not in the database as the file has it, and what cannot be used.
+    #: What of the project's connections, variables and pools is not in the database as the file has it.
     unapplied: Sequence[str] = ()
+    #: Sentences on what the project's files ask for and does not get: packages, connections, variables and pools.
     refused: Sequence[str] = ()
     #: A lab that runs keeps this checkout from a new Python environment, for other requirements or another Python.
     newer_environment: bool = False
