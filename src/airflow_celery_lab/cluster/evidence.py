@@ -66,6 +66,7 @@ class Look:
                 queues=queues,
                 flower=flowers.result(),
                 import_errors=self._import_errors() if details and not isinstance(report, str) else [],
+                plugin_errors=self._plugin_errors() if details and not isinstance(report, str) else [],
                 memory=memory.result(),
                 failures=self._failures(supervised, records),
                 paused=paused,
@@ -125,6 +126,11 @@ class Look:
     def _import_errors(self) -> list[dict[str, Any]]:
         with suppress(LabError):
             return self._api.import_errors()
+        return []
+
+    def _plugin_errors(self) -> list[dict[str, Any]]:
+        with suppress(LabError):
+            return self._api.plugin_errors()
         return []
 
     def _pool(self) -> int | None:

@@ -37,6 +37,7 @@ class Evidence:
     #: Names of the workers that Flower lists as alive, or the reason why it does not answer.
     flower: Sequence[str] | str
     import_errors: Sequence[Mapping[str, Any]] = ()
+    plugin_errors: Sequence[Mapping[str, Any]] = ()  #: what Airflow could not import of plugins, and why
     memory: Mapping[str, float] = field(default_factory=dict)  #: megabytes of each process with its tree
     #: Why a process that should run does not, where that is known.
     failures: Mapping[str, str] = field(default_factory=dict)
@@ -229,6 +230,10 @@ def _warnings(evidence: Evidence) -> list[str]:
     if evidence.unapplied:
         advice = "press Ctrl-C and start it again" if foreground else f"`{typed()} apply` applies it"
         warnings.append(f"{airflow_settings.FILE} has changed, and Airflow does not have it yet: {', '.join(evidence.unapplied)}: {advice}")
+    warnings += [
+        f"the plugin {error.get('source')} cannot be imported: {_exception(str(error.get('error', '')))}; correct it, and start the lab again"
+        for error in evidence.plugin_errors
+    ]
     warnings += [shared(dag_id, files) for dag_id, files in evidence.shared_ids.items()]
     return warnings + [
         f"the DAG file {error.get('filename')} cannot be read: {_exception(str(error.get('stack_trace', '')))}"
