@@ -56,7 +56,8 @@ def added(old: str, new: str) -> int:
     Says on stderr which locked packages the user has replaced by other versions: `new` has the lock's.
     """
     locked = _locked(Path(old) / "lab-stamp" / "requirements.lock")
-    there = {_name(distribution) for distribution in _installed(new)} | TOOLS
+    # What a project has asked for is asked for anew.
+    there = {_name(distribution) for distribution in _installed(new)} | TOOLS | _named(Path(old) / "lab-stamp" / "project.lock")
     for distribution in _installed(old):
         name, version = _name(distribution), distribution.version
         if name not in locked and name not in there:
@@ -64,6 +65,22 @@ def added(old: str, new: str) -> int:
         elif version != locked.get(name, version):
             told = f"lab: {name} {version}, which you had installed in place of {locked[name]}, is not kept: requirements.lock counts"
             print(told, file=sys.stderr)
+    return 0
+
+
+def dropped(environment: str) -> int:
+    """Print what the project's last requirements brought, and neither the new ones nor the lab's lock ask for."""
+    stamp = Path(environment) / "lab-stamp"
+    for name in sorted(_named(stamp / "project.lock") - _named(stamp / "project.new") - _locked(stamp / "requirements.lock").keys()):
+        print(name)
+    return 0
+
+
+def said(file: str) -> int:
+    """Print as one line what uv has said in `file`: the reason at its end, without the drawing around it."""
+    text = Path(file).read_text(encoding="utf-8", errors="replace")
+    words = " ".join(re.sub(r"[^\x00-\x7f]", " ", text).split()).removeprefix("error: ")
+    print(re.sub(r"^No solution found when resolving dependencies[^:]*: ", "", words))
     return 0
 
 
@@ -136,6 +153,16 @@ def _locked(lock: Path) -> dict[str, str]:
     return {match[1]: match[2] for match in lines if not match[3] or Marker(match[3]).evaluate()}
 
 
+def _named(file: Path) -> set[str]:
+    """Return the names of the packages in what uv has resolved, none where there is no such file."""
+    with suppress(OSError):
+        return {
+            re.sub(r"[-_.]+", "-", name).lower()
+            for name in re.findall(r"^([A-Za-z0-9][\w.-]*)", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        }
+    return set()
+
+
 def _requirement(distribution: Distribution) -> str:
     """Return a line for pip: the version, or the place that it came from."""
     name, origin = _name(distribution), json.loads(distribution.read_text("direct_url.json") or "{}")
@@ -148,5 +175,5 @@ def _requirement(distribution: Distribution) -> str:
 
 
 if __name__ == "__main__":
-    COMMANDS: list[Callable[..., int]] = [running, unused, lock, added, finish, switch]
+    COMMANDS: list[Callable[..., int]] = [running, unused, lock, added, dropped, said, finish, switch]
     sys.exit({command.__name__: command for command in COMMANDS}[sys.argv[1]](*sys.argv[2:]))

@@ -185,6 +185,19 @@ def test_messages_of_the_wheel_name_the_command_that_was_typed(stranger: Strange
     assert list(elsewhere.iterdir()) == []
 
 
+def test_the_wheel_names_the_packages_that_are_missing_and_the_command_that_installs_them(stranger: Stranger) -> None:
+    file = stranger.project / "requirements.txt"
+    file.write_text("celery\nno-such-thing>1\n")
+    try:
+        told = stranger.types("doctor", status=1)
+    finally:
+        file.unlink()
+
+    assert f"{file} asks for what is not installed: no-such-thing>1; run `{stranger.bin}/python -m pip install -r {file}`" in " ".join(
+        told.split()
+    )
+
+
 def test_init_writes_a_procfile_that_both_supervisors_can_run(stranger: Stranger) -> None:
     assert "lab: wrote Procfile" in stranger.types("init")
     assert "lab: kept Procfile" in stranger.types("init")

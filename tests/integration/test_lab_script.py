@@ -31,7 +31,12 @@ exec {sys.executable} "$@"
 UV = f"""#!/bin/sh
 printf '%s\\n' "$*" >>"${{0%/*}}/uv.log"
 for site in "${{5%/bin/python}}"/lib/python3*/site-packages; do :; done
-case "$*" in *" --target "*) exit ;; *" -r -") ;; *) echo '{sysconfig.get_path("purelib")}' >"$site/tests.pth"; exit ;; esac
+if [ "$2" = compile ]; then
+  grep -q ^gone "${{12}}" && echo 'No solution found when resolving dependencies: Because you require gone and' >&2 && echo '      celery==5, no.' >&2 && exit 1
+  cp "${{12}}" "${{11}}"
+  exit
+fi
+case "$*" in "pip uninstall"*) exit ;; *" --target "*) exit ;; *" -r -") ;; *) echo '{sysconfig.get_path("purelib")}' >"$site/tests.pth"; exit ;; esac
 while read -r line; do
   case $line in gone*) echo "there is no $line" >&2; exit 1 ;; esac
   mkdir -p "$site/${{line%%==*}}-${{line#*==}}.dist-info"
@@ -476,6 +481,71 @@ def test_packages_that_the_user_has_added_come_along_or_are_named(stale: Checkou
     assert list(stale.venv.glob("lib/python3*/site-packages/mine-1.0.dist-info"))
     uv = (tmp_path / "programs" / "uv.log").read_text()
     assert f"--constraint {stale.root}/requirements.lock -r -" in uv, "what is added must not change what is locked"
+
+
+@pytest.fixture
+def project(stale: Checkout, tmp_path: Path) -> Path:
+    """A folder with DAGs outside of a checkout whose environment is up to date."""
+    assert stale.run("setup").returncode == 0
+    folder = tmp_path / "my project"
+    (folder / "dags").mkdir(parents=True)
+    return folder
+
+
+def installs(tmp_path: Path) -> list[str]:
+    """Return what `uv` was asked for by a project's packages."""
+    lines = (tmp_path / "programs" / "uv.log").read_text().splitlines()
+    return [line for line in lines if "my project/requirements.txt" in line or line.startswith("pip uninstall")]
+
+
+def test_a_projects_packages_are_installed_once_in_an_environment_of_its_own_and_dropped_with_their_line(
+    stale: Checkout, project: Path, tmp_path: Path
+) -> None:
+    (project / "requirements.txt").write_text("one==1\ntwo==2\n")
+
+    venv = Path(stale.run("setup", cwd=project / "dags").stdout.strip())
+
+    assert venv != stale.venv
+    assert venv.name.startswith(".venv-my project-")
+    assert (venv / "lab-stamp" / "project.txt").read_text() == "one==1\ntwo==2\n"
+    first = installs(tmp_path)
+    assert [line.split()[1] for line in first] == ["compile", "install"]
+    assert f"--constraint {stale.root}/requirements.lock" in first[1], "what a project asks for must not change what is locked"
+    stale.run("setup", cwd=project)
+    assert installs(tmp_path) == first
+    (project / "requirements.txt").write_text("one==1\n")
+    stale.run("setup", cwd=project)
+    assert [line.split()[1] for line in installs(tmp_path)[2:]] == ["compile", "install", "uninstall"]
+    stale.change_requirements()
+    stale.run("setup", cwd=project)
+    assert [line.split()[1] for line in installs(tmp_path)[5:]] == ["compile", "install"], "they survive an update of the lock"
+
+
+def test_packages_that_cannot_be_had_are_told_in_one_sentence_and_tried_again_by_a_start_alone(
+    stale: Checkout, project: Path, tmp_path: Path
+) -> None:
+    (project / "requirements.txt").write_text("gone==1\n")
+
+    told = stale.run("setup", cwd=project)
+
+    assert told.returncode == 0
+    assert (
+        f"lab: warning: {project}/requirements.txt cannot be installed beside the locked packages: Because you require gone and celery==5, no.\n"
+        in told.stderr
+    )
+    first = len(installs(tmp_path))
+    stale.run("--help", cwd=project)
+    assert len(installs(tmp_path)) == first
+    stale.run("setup", cwd=project)
+    assert len(installs(tmp_path)) == first + 1
+
+
+def test_a_file_of_requirements_that_is_not_there_is_refused(stale: Checkout, project: Path) -> None:
+    stale.environ["LAB_REQUIREMENTS"] = "mine.txt"
+
+    done = stale.run("setup", cwd=project)
+
+    assert (done.returncode, done.stderr) == (10, "lab: LAB_REQUIREMENTS=mine.txt is not a file; name one or unset it.\n")
 
 
 def test_packages_come_along_from_an_environment_whose_python_is_gone(stale: Checkout) -> None:

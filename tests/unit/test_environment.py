@@ -83,7 +83,8 @@ def test_all_state_lies_below_the_state_folder(tmp_path: Path) -> None:
 
     paths = {name: value for name, value in words.items() if value.startswith("/")}
     elsewhere = {name for name, value in paths.items() if not Path(value).is_relative_to(tmp_path / "state")}
-    assert elsewhere == {"AIRFLOW_CONFIG", "AIRFLOW__API__LOG_CONFIG", "AIRFLOW__CORE__DAGS_FOLDER", "FLOWER_CONF"}
+    projects = {"AIRFLOW__CORE__DAGS_FOLDER", "AIRFLOW__CORE__PLUGINS_FOLDER"}
+    assert elsewhere == {"AIRFLOW_CONFIG", "AIRFLOW__API__LOG_CONFIG", "FLOWER_CONF"} | projects
 
 
 def test_the_committed_configuration_is_what_airflow_and_flower_read(config: Settings) -> None:

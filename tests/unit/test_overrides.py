@@ -151,7 +151,7 @@ def test_the_default_queue_is_where_a_worker_without_queues_listens(tmp_path: Pa
         ("AIRFLOW__CELERY__POOL=threads", "Airflow's tasks set signal handlers, which Python refuses in threads; use prefork or solo"),
         ("AIRFLOW__CELERY__POOL=gevent", "the package gevent is not installed; install it, or use prefork or solo"),
         ("AIRFLOW__CELERY__POOL=fork", "Celery has no pool 'fork'; use prefork or solo"),
-        ("_PIP_ADDITIONAL_REQUIREMENTS=pandas", "the lab installs nothing at its start; install the packages into its environment"),
+        ("_PIP_ADDITIONAL_REQUIREMENTS=pandas", "write the packages into requirements.txt, and remove it"),
         ("AIRFLOW__CELERY__FLOWER_PORT=5556", "set LAB_PORT_OFFSET instead"),
     ],
 )

@@ -14,7 +14,7 @@ from airflow_celery_lab.cli.app import Names, app, last_words, progress, say
 from airflow_celery_lab.cluster import preflight
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import credentials, environment, procfile, settings
+from airflow_celery_lab.configuration import airflow_settings, credentials, environment, procfile, requirements, settings
 from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.procfile import Processes
 
@@ -37,6 +37,8 @@ def up(
             say(f"lab: warning: {shortage}")
         for warning in environment.warnings(cluster.settings, os.environ):
             say(f"lab: warning: {warning}")
+        for sentence in (*requirements.warnings(cluster.settings.project, os.environ), *airflow_settings.of(cluster.settings).refused):
+            say(f"lab: warning: {sentence}")
         if detach:
             _up_in_the_background(cluster, counts)
             return
@@ -93,8 +95,15 @@ def restart(names: Names) -> None:
 
 @app.command()
 def apply() -> None:
-    """Apply an edited Procfile to the running cluster; touch only what differs."""
+    """Apply an edited Procfile and airflow_settings.yaml to the running cluster; touch only what differs."""
     with Cluster.open() as cluster:
+        for sentence in airflow_settings.of(cluster.settings).refused:
+            say(f"lab: warning: {sentence}")
+        done = cluster.apply_settings()
+        for sentence in done.failed:
+            say(f"lab: warning: {sentence}")
+        if done.written:
+            say(f"lab: applied {airflow_settings.FILE}: {', '.join(entry.label for entry in done.written)}")
         _apply(cluster, procfile.instances(cluster.lines()))
 
 

@@ -16,7 +16,7 @@ from airflow_celery_lab.cli.app import PASS_ON, Json, app, print_json, progress
 from airflow_celery_lab.cli.drawing import draw
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.runs import Run
-from airflow_celery_lab.configuration import debugger, environment, observer, roots
+from airflow_celery_lab.configuration import airflow_settings, debugger, environment, observer, roots
 from airflow_celery_lab.configuration.settings import BASE_PORTS, Settings
 from airflow_celery_lab.errors import FAILED, INTERRUPTED, MissingProgramError, ProjectError
 
@@ -138,7 +138,7 @@ def airflow(context: typer.Context) -> NoReturn:
         if context.args[:2] in IN_ONE_PROCESS:
             print(
                 "lab: this runs in one process, on a small database of its own: the lab's scheduler keeps its hands off it, "
-                "and connections, variables and pools of the lab's database are not there",
+                f"and of its connections, variables and pools only those of .env and {airflow_settings.FILE} are there",
                 file=sys.stderr,
             )
             variables |= _debugging(cluster, variables)
@@ -223,9 +223,15 @@ class _Obstacles:
 
 def _debugging(cluster: Cluster, variables: dict[str, str]) -> dict[str, str]:
     """Return what makes Airflow use the database for debugging; it is made where it is missing."""
-    from airflow_celery_lab.servers import schema
+    from airflow_celery_lab.servers import applied_settings, schema
 
-    return {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": schema.debugging_database(cluster.lab.state, variables)}
+    database = schema.debugging_database(cluster.lab.state, variables)
+    own = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": schema.sqlite(database)}
+    settings = airflow_settings.of(cluster.settings)
+    done = applied_settings.apply(cluster.lab, applied_settings.of_file(database), {**variables, **own})
+    for sentence in (*settings.refused, *done.failed):
+        print(f"lab: warning: {sentence}", file=sys.stderr)
+    return own
 
 
 def _of_this_lab(words: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from airflow_celery_lab.cluster import limits, preflight
-from airflow_celery_lab.configuration import credentials, demand, environment, procfile, settings
+from airflow_celery_lab.configuration import airflow_settings, credentials, demand, environment, procfile, requirements, settings
 from airflow_celery_lab.configuration.settings import SETTINGS, Settings
 from airflow_celery_lab.errors import LabError, MissingProgramError
 from airflow_celery_lab.launcher import registry
@@ -37,6 +37,8 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
     findings.append(Finding("settings", OK, chosen or "all at their defaults"))
     findings += _mistyped(config, environ)
     findings.append(Finding("project", OK, str(config.project)))
+    findings += [Finding("packages", BAD, sentence) for sentence in requirements.warnings(config.project, environ)]
+    findings += [Finding("settings", BAD, sentence) for sentence in airflow_settings.of(config).refused]
     findings += [_try("Procfile", lambda: _procfile(config, environ)), _try("state folder", lambda: _state(config))]
     findings += [_try("Postgres", lambda: _postgres(config)), _try("Redis", lambda: str(executables.redis_program(config)))]
     told = {finding.detail for finding in findings}

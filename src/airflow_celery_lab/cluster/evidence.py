@@ -12,7 +12,7 @@ from airflow_celery_lab.cluster.broker import Broker, Queue, Worker
 from airflow_celery_lab.cluster.judgement import Evidence, Job
 from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.rest import AirflowApi
-from airflow_celery_lab.configuration import procfile
+from airflow_celery_lab.configuration import airflow_settings, procfile, requirements
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.procfile import Processes
 from airflow_celery_lab.configuration.services import COMPONENTS, describe
@@ -21,7 +21,7 @@ from airflow_celery_lab.errors import LabError, ProcfileError
 from airflow_celery_lab.inside_airflow import shared_ids
 from airflow_celery_lab.launcher import markers, registry
 from airflow_celery_lab.launcher.registry import Record
-from airflow_celery_lab.servers import probes
+from airflow_celery_lab.servers import applied_settings, probes
 from airflow_celery_lab.supervision import wanted
 from airflow_celery_lab.supervision.supervisord import Supervisor
 
@@ -66,6 +66,7 @@ class Look:
                 queues=queues,
                 flower=flowers.result(),
                 import_errors=self._import_errors() if details and not isinstance(report, str) else [],
+                plugin_errors=self._plugin_errors() if details and not isinstance(report, str) else [],
                 memory=sizes.result(),
                 failures=self._failures(supervised, records),
                 paused=paused,
@@ -73,6 +74,8 @@ class Look:
                 shared_ids=shared_ids.read(self._lab.settings) if details and runs("dag-processor", records) else {},
                 supervised=supervised,
                 stale=wanted.stale(records, self._lab.settings),
+                unapplied=self._unapplied() if details and postgres.result() is None else (),
+                refused=self._refused() if details else (),
                 newer_environment=NEWER_ENVIRONMENT in self._environ,
                 procfile_differs=bool(supervised) and self._differs(processes),
                 jobs=jobs,
@@ -125,11 +128,25 @@ class Look:
             return self._api.import_errors()
         return []
 
+    def _plugin_errors(self) -> list[dict[str, Any]]:
+        with suppress(LabError):
+            return self._api.plugin_errors()
+        return []
+
     def _pool(self) -> int | None:
         with suppress(LabError):
             slots = int(self._api.request("GET", "/pools/default_pool")["slots"])
             return slots if slots >= 0 else None
         return None
+
+    def _refused(self) -> list[str]:
+        settings = self._lab.settings
+        return [*requirements.warnings(settings.project, self._environ), *airflow_settings.of(settings).refused]
+
+    def _unapplied(self) -> list[str]:
+        if not airflow_settings.of(self._lab.settings).entries or not (target := applied_settings.of_lab(self._lab)):
+            return []
+        return [entry.label for entry in applied_settings.differing(self._lab, target)]
 
     def _differs(self, processes: Processes) -> bool:
         try:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from airflow_celery_lab.cluster.broker import Queue, Worker
 from airflow_celery_lab.command import typed
+from airflow_celery_lab.configuration import airflow_settings
 from airflow_celery_lab.configuration.services import COMPONENTS, Service, describe
 from airflow_celery_lab.launcher.registry import Record
 
@@ -36,6 +37,7 @@ class Evidence:
     #: Names of the workers that Flower lists as alive, or the reason why it does not answer.
     flower: Sequence[str] | str
     import_errors: Sequence[Mapping[str, Any]] = ()
+    plugin_errors: Sequence[Mapping[str, Any]] = ()  #: what Airflow could not import of plugins, and why
     memory: Mapping[str, float] = field(default_factory=dict)  #: megabytes of each process with its tree
     #: Why a process that should run does not, where that is known.
     failures: Mapping[str, str] = field(default_factory=dict)
@@ -49,6 +51,10 @@ class Evidence:
     supervised: Mapping[str, str] = field(default_factory=dict)  #: supervisord's states, by process
     #: Names of the processes that were started with other variables in `.env`.
     stale: Sequence[str] = ()
+    #: What of the project's connections, variables and pools is not in the database as the file has it.
+    unapplied: Sequence[str] = ()
+    #: Sentences on what the project's files ask for and does not get: packages, connections, variables and pools.
+    refused: Sequence[str] = ()
     #: A lab that runs keeps this checkout from a new Python environment, for other requirements or another Python.
     newer_environment: bool = False
     jobs: Sequence[Job] = ()  #: what Airflow's components say of themselves in the database
@@ -220,6 +226,14 @@ def _warnings(evidence: Evidence) -> list[str]:
         who = "the cluster" if len(evidence.stale) == len(evidence.records) else ", ".join(evidence.stale)
         advice = "press Ctrl-C and start it again" if foreground else f"`{typed()} apply` starts what is concerned again"
         warnings.append(f".env has changed since {who} started: {advice}")
+    warnings += evidence.refused
+    if evidence.unapplied:
+        advice = "press Ctrl-C and start it again" if foreground else f"`{typed()} apply` applies it"
+        warnings.append(f"{airflow_settings.FILE} has changed, and Airflow does not have it yet: {', '.join(evidence.unapplied)}: {advice}")
+    warnings += [
+        f"the plugin {error.get('source')} cannot be imported: {_exception(str(error.get('error', '')))}; correct it, and start the lab again"
+        for error in evidence.plugin_errors
+    ]
     warnings += [shared(dag_id, files) for dag_id, files in evidence.shared_ids.items()]
     return warnings + [
         f"the DAG file {error.get('filename')} cannot be read: {_exception(str(error.get('stack_trace', '')))}"

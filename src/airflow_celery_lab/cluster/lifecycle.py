@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 
 from airflow_celery_lab.cluster import faults, journal, limits, preflight
 from airflow_celery_lab.cluster.readiness import OnWait, Readiness, quietly
-from airflow_celery_lab.configuration import demand, environment, procfile
+from airflow_celery_lab.command import typed
+from airflow_celery_lab.configuration import airflow_settings, demand, environment, procfile
 from airflow_celery_lab.configuration.demand import Demand
 from airflow_celery_lab.configuration.procfile import Processes
-from airflow_celery_lab.errors import ModeError, UnknownProcessError
+from airflow_celery_lab.errors import ModeError, NotRunningError, UnknownProcessError
 from airflow_celery_lab.launcher import temporary
+from airflow_celery_lab.servers import applied_settings
+from airflow_celery_lab.servers.applied_settings import Applied
 from airflow_celery_lab.supervision import wanted
 from airflow_celery_lab.supervision.wanted import Plan
 
@@ -103,6 +106,22 @@ class Lifecycle(Readiness):
         plan = self.supervisor.apply(target, stale, on_wait)
         self.wait_for([*plan.added, *plan.changed], on_wait)
         return plan
+
+    def apply_settings(self) -> Applied:
+        """Write all connections, variables and pools of the project's file, also those that were changed in Airflow.
+
+        Raises:
+            ModeError: the lab runs in the foreground.
+            NotRunningError: it does not run in the background, or its database does not answer.
+
+        """
+        self.require_background()
+        if not airflow_settings.of(self.settings).entries:
+            return Applied()
+        target = applied_settings.of_lab(self.lab)
+        if target is None:
+            raise NotRunningError(f"Postgres does not answer; see `{typed()} status`.", path=self.settings.home)
+        return applied_settings.apply(self.lab, target, self.environment(), everything=True)
 
     def scaled(self, counts: Mapping[str, int]) -> Processes:
         """Return what runs, with so many instances of the Procfile's lines as `counts` says.

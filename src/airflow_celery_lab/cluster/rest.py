@@ -157,6 +157,10 @@ class AirflowApi:
         """Return the DAG files that cannot be read, with their tracebacks."""
         return self.pages("/importErrors", "import_errors")
 
+    def plugin_errors(self) -> list[dict[str, Any]]:
+        """Return the plugins that cannot be imported, each with its source and its error."""
+        return list(self.request("GET", "/plugins/importErrors")["import_errors"])
+
     def pages(self, path: str, key: str, query: Mapping[str, str | Sequence[str]] | None = None) -> list[dict[str, Any]]:
         """Return all items below `key` of a listing, over all of its pages."""
         items: list[dict[str, Any]] = []

@@ -134,6 +134,7 @@ def wiring(lab: Lab) -> dict[str, str]:
         "AIRFLOW_HOME": str(state.airflow),
         "AIRFLOW_CONFIG": str(roots.DATA / "config" / "airflow.cfg"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(settings.dags),
+        overrides.PLUGINS: str(settings.project / "plugins"),
         overrides.EXECUTOR: overrides.LAB_EXECUTOR,
         "AIRFLOW__CORE__FERNET_KEY": credentials.fernet_key,
         overrides.TASKS_URL: f"{web}/execution/",

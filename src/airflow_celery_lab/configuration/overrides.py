@@ -15,6 +15,7 @@ from airflow_celery_lab.configuration import dotenv, names
 from airflow_celery_lab.errors import SettingsError
 
 CONFIG, EXECUTOR = "AIRFLOW_CONFIG", "AIRFLOW__CORE__EXECUTOR"
+PLUGINS = "AIRFLOW__CORE__PLUGINS_FOLDER"
 HEALTH_CHECK = "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK"
 #: The executor of Airflow's that the lab's stands in for, under its name (`@task(executor="CeleryExecutor")`).
 CELERY_EXECUTOR = "CeleryExecutor"
@@ -27,6 +28,7 @@ FREE = frozenset(
         "AIRFLOW__API__LOG_CONFIG",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER",
         "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY",
+        PLUGINS,
     }
 )
 #: The user's value counts where every process has it, which is `.env`.
@@ -67,7 +69,7 @@ ADVICE = {
     # Of Airflow's docker compose file.
     "_AIRFLOW_WWW_USER_USERNAME": "the user is `admin`; remove it",
     "_AIRFLOW_WWW_USER_PASSWORD": "the lab makes a password of its own, which `password` prints; remove it",
-    "_PIP_ADDITIONAL_REQUIREMENTS": "the lab installs nothing at its start; install the packages into its environment, and remove it",
+    "_PIP_ADDITIONAL_REQUIREMENTS": "write the packages into requirements.txt, and remove it",
     "AIRFLOW_IMAGE_NAME": "the lab runs no image; choose a release with LAB_AIRFLOW, and remove it",
     "AIRFLOW_PROJ_DIR": "name the folder of your DAGs with LAB_DAGS, and remove it",
     TASKS_URL: "tasks ask the lab's own api-server; unset it",
@@ -99,7 +101,7 @@ MODULES = {
     "AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS": ("airflow_celery_lab.inside_airflow.celery_config.CELERY_CONFIG", "LAB_CELERY_CONFIG"),
 }
 #: Paths: a relative one starts at the project, whichever folder a command is typed in.
-PATHS = FREE - {EXECUTOR} | {"AIRFLOW__CORE__PLUGINS_FOLDER"}
+PATHS = FREE - {EXECUTOR}
 POOL = "AIRFLOW__CELERY__POOL"
 EXTRA = "AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"
 #: Celery's own names for what the keys above are about.

@@ -34,13 +34,14 @@ SETTINGS = {
     "LAB_LISTENER_TIMEOUT": "seconds after which a task on a queue without a listener fails (default 40; 0: it waits)",
     "LAB_POSTGRES_BIN": "folder that holds postgres and initdb (default: looked for)",
     "LAB_REDIS_SERVER": "path of redis-server or valkey-server (default: looked for)",
+    "LAB_REQUIREMENTS": "file of the packages that the DAGs need (default requirements.txt)",
     "LAB_VENV": "folder of the Python environment (default .venv)",
     "LAB_PYTHON": "Python that makes the environment (default: looked for)",
     "LAB_AIRFLOW": "release of Airflow in the environment (default 3.3)",
 }
 
 #: What is needed before `.env` is read: to find it, or to make the environment.
-BEFORE_DOTENV = {roots.VARIABLE, "LAB_VENV", "LAB_PYTHON", "LAB_AIRFLOW", "LAB_LIBRARIES"}
+BEFORE_DOTENV = {roots.VARIABLE, "LAB_REQUIREMENTS", "LAB_VENV", "LAB_PYTHON", "LAB_AIRFLOW", "LAB_LIBRARIES"}
 
 #: Where this machine's programs are, and which Airflow they run, whichever lab uses them.
 MACHINE = ("LAB_PYTHON", "LAB_AIRFLOW", "LAB_LIBRARIES", "LAB_POSTGRES_BIN", "LAB_REDIS_SERVER")

@@ -107,6 +107,11 @@ class State(NamedTuple):
         return self.home / "schema.lock"
 
     @property
+    def applied_settings(self) -> Path:
+        """Which connections, variables and pools of the project's file are in the database, without their values."""
+        return self.home / "airflow-settings.json"
+
+    @property
     def processes(self) -> Path:
         """A record, a lock, and after an unasked end its status, for each process."""
         return self.home / "run"

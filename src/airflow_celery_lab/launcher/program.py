@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import files, names, observer, overrides, roots, services
+from airflow_celery_lab.configuration import airflow_settings, files, names, observer, overrides, roots, services
 from airflow_celery_lab.configuration.credentials import ADMIN, make_private_folder
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.services import Service
 from airflow_celery_lab.launcher import registry
-from airflow_celery_lab.servers import postgres, probes, redis, schema
+from airflow_celery_lab.servers import applied_settings, postgres, probes, redis, schema
 from airflow_celery_lab.wait import wait_until
 
 
@@ -42,6 +42,7 @@ def prepare(
         write_passwords(lab)
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [variables.get("PYTHONPATH"), str(roots.PLUGIN)]))
     elif service.kind == "scheduler":
+        _apply_settings(lab, variables)
         _answer_health_checks(variables, first=_is_first(service.kind, name, lab))
     elif command[0] == "celery":
         variables.setdefault(observer.VARIABLE, observer.MODULE)
@@ -59,6 +60,19 @@ def _answer_health_checks(variables: dict[str, str], *, first: bool) -> None:
         variables[overrides.HEALTH_CHECK] = "False"
     elif overrides.HEALTH_CHECK not in variables:
         variables[names.HEALTH_CHECK] = "1"
+
+
+def _apply_settings(lab: Lab, variables: dict[str, str]) -> None:
+    """Write what has changed in the project's connections, variables and pools, before a task can miss it."""
+    settings = airflow_settings.of(lab.settings)
+    for sentence in settings.refused:
+        print(f"lab: warning: {sentence}", flush=True)
+    if settings.entries and (target := applied_settings.of_lab(lab)):
+        done = applied_settings.apply(lab, target, variables)
+        for sentence in done.failed:
+            print(f"lab: warning: {sentence}", flush=True)
+        if done.written:
+            print(f"lab: applied {airflow_settings.FILE}: {', '.join(entry.label for entry in done.written)}", flush=True)
 
 
 def _is_first(kind: str, name: str, lab: Lab) -> bool:

@@ -68,8 +68,8 @@ def check_release(state: State) -> None:
         )
 
 
-def debugging_database(state: State, variables: Mapping[str, str]) -> str:
-    """Return the address of a small database with the schema of the installed Airflow; make it where it is missing.
+def debugging_database(state: State, variables: Mapping[str, str]) -> Path:
+    """Return the path of a small database with the schema of the installed Airflow; make it where it is missing.
 
     Raises:
         NotReadyError: Airflow could not make it.
@@ -80,12 +80,12 @@ def debugging_database(state: State, variables: Mapping[str, str]) -> str:
     if not path.exists():
         print("lab: making a database for debugging, once", flush=True)
         draft = state.debugging / f"draft-{os.getpid()}.db"
-        done = _migrate({**variables, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": _sqlite(draft)})
+        done = _migrate({**variables, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": sqlite(draft)})
         if done.returncode:
             print(done.stdout, done.stderr, flush=True)
             raise NotReadyError(f"Airflow could not make the database {draft}; its own words stand above.", path=draft)
         draft.rename(path)
-    return _sqlite(path)
+    return path
 
 
 def installed() -> str:
@@ -95,7 +95,8 @@ def installed() -> str:
     return version("apache-airflow-core")
 
 
-def _sqlite(path: Path) -> str:
+def sqlite(path: Path) -> str:
+    """Return the address of a database that is a file."""
     return f"sqlite:///{path}"
 
 

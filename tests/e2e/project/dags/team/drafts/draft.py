@@ -1,0 +1,3 @@
+"""Not to be read."""
+
+raise RuntimeError("a draft")

@@ -1,0 +1,3 @@
+"""A helper beside the DAGs."""
+
+WORD = "beside"
