@@ -79,10 +79,11 @@ def test_after_a_login_the_data_is_what_status_prints_and_an_unknown_dag_is_name
 def test_the_page_in_the_navigation_shows_workers_queues_and_what_runs(lab_cluster: Cluster, browser: Browser) -> None:
     cluster = lab_cluster
     pages.log_in(browser, cluster)
-    run_id = cluster.trigger("fan_out", {"tasks": 6, "seconds": 2})
-    pages.open_lab(browser, bars=7)
+    pages.open_lab(browser)
+    run_id = cluster.trigger("fan_out", {"tasks": 8, "seconds": 3})
 
-    wait_until(lambda: None if table(browser, "workers")[0][4] == "4" else f"{table(browser, 'workers')}", 20, "four tasks in the slots")
+    wait_until(lambda: None if table(browser, "workers")[0][4] == "4" else f"{table(browser, 'workers')}", 60, "four tasks in the slots")
+    wait_until(lambda: None if browser.evaluate(BARS) >= 9 else f"{browser.evaluate(BARS)} bars", 60, "a bar for each task")
     default, high_cpu = table(browser, "workers")
     assert default[:4] == ["worker-default", "ready", "default", "4"]
     assert high_cpu[:4] == ["worker-high-cpu", "ready", "high_cpu", "2"]
