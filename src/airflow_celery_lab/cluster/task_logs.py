@@ -48,7 +48,7 @@ def chosen(instances: Sequence[Mapping[str, Any]], task: str | None, map_index: 
         )
     indices = sorted(instance["map_index"] for instance in same)
     if map_index is None and len(same) > 1:
-        raise UnknownTaskError(f"the task {task!r} is mapped: name one of {_ranges(indices)}, such as {reasons.name_of(same[0])!r}.")
+        raise UnknownTaskError(f"the task {task!r} is mapped: name one of {_ranges(indices)}, such as '{task}[{indices[0]}]'.")
     found = [instance for instance in same if map_index is None or instance["map_index"] == map_index]
     if not found:
         there = f"its indices are {_ranges(indices)}" if indices[0] >= 0 else "it is not mapped"
