@@ -60,7 +60,7 @@ def run(
 
     """
     debugger.begin(cluster.lab.state, session)
-    cluster.trigger(session.dag_id, conf, session.run_id)
+    cluster.trigger(session.dag_id, conf, run_id=session.run_id)
     return cluster.follow(session.dag_id, session.run_id, on_change)
 
 

@@ -55,7 +55,7 @@ class Cluster(Lifecycle):
         return faults.resume(record)
 
     def trigger(
-        self, dag_id: str, conf: Mapping[str, Any] | None = None, logical_date: str | None = None, run_id: str | None = None
+        self, dag_id: str, conf: Mapping[str, Any] | None = None, *, logical_date: str | None = None, run_id: str | None = None
     ) -> str:
         """Start a run of a DAG, and return the run's id: `run_id`, or one that Airflow chooses.
 
@@ -71,7 +71,7 @@ class Cluster(Lifecycle):
         """
         self.wait_until_live(dag_id)
         self.require_dag(dag_id)
-        return self.api.trigger(dag_id, conf or {}, logical_date, run_id)
+        return self.api.trigger(dag_id, conf or {}, logical_date=logical_date, run_id=run_id)
 
     def require_dag(self, dag_id: str) -> None:
         """Do nothing when there is that DAG; waits a moment for one whose file is new.

@@ -84,7 +84,7 @@ class AirflowApi:
         """
         return [task["task_id"] for task in self._find(f"/dags/{dag_id}/tasks", UnknownDagError(dag_id))["tasks"]]
 
-    def trigger(self, dag_id: str, conf: Mapping[str, Any], logical_date: str | None = None, run_id: str | None = None) -> str:
+    def trigger(self, dag_id: str, conf: Mapping[str, Any], *, logical_date: str | None = None, run_id: str | None = None) -> str:
         """Start a DAG run, unpausing its DAG, and return the run's id: `run_id`, or one that Airflow chooses.
 
         `logical_date` is in ISO 8601, with its zone.

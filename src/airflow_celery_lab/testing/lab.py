@@ -84,7 +84,7 @@ class AirflowLab:
 
         """
         self._read_edited(dag_id)
-        run_id = self.cluster.trigger(dag_id, _json(conf), _moment(logical_date))
+        run_id = self.cluster.trigger(dag_id, _json(conf), logical_date=_moment(logical_date))
         self.runs.append(LabRun(self.cluster, dag_id, run_id, self._timeout if timeout is None else timeout))
         return self.runs[-1]
 
