@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from airflow_celery_lab.cli.app import progress
-from airflow_celery_lab.cluster import faults, trees
+from airflow_celery_lab.cluster import faults, journal, trees
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration import procfile, roots, settings
@@ -125,10 +125,22 @@ def put_back(cluster: Cluster) -> None:
         LabError: it did not become ready.
 
     """
-    for name in trees.paused(cluster.records):
+    for name in _paused(cluster):
         cluster.resume(name)
     cluster.apply()
     cluster.up()
+
+
+def _paused(cluster: Cluster) -> list[str]:
+    """Return the names of the processes that are paused, or that will be in a moment: a busy machine takes a while to stop one."""
+    paused: set[str] = set()
+    for act in journal.read(cluster.lab.state):
+        if act.what == "pause":
+            paused.update(act.names)
+        elif act.what in {"resume", "kill", "stop"}:
+            paused.difference_update(act.names)
+    paused.update(trees.paused(cluster.records))
+    return [name for name in cluster.records if name in paused]
 
 
 def stop(home: Home, environ: Mapping[str, str]) -> None:
