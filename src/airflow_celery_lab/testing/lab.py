@@ -12,16 +12,12 @@ import pytest
 from airflow_celery_lab.cluster import journal
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.judgement import Status
-from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.runs import FINAL
 from airflow_celery_lab.configuration import environment
-from airflow_celery_lab.errors import AirflowError, DagFileError, NotReadyError, UnknownDagError, UnknownProcessError
+from airflow_celery_lab.errors import AirflowError, UnknownProcessError
 from airflow_celery_lab.testing import shared
 from airflow_celery_lab.testing.run import LabRun, told
-from airflow_celery_lab.wait import wait_until
 
-#: Seconds in which the dag-processor has read an edited file: `[dag_processor] refresh_interval`, and its queue.
-EDITED = 60.0
 #: What the lab's journal calls what needs nothing to be put back.
 HARMLESS = {"up", "resume"}
 
@@ -83,7 +79,6 @@ class AirflowLab:
             AirflowError: Airflow refused the run, for its `conf` for example.
 
         """
-        self._read_edited(dag_id)
         run_id = self.cluster.trigger(dag_id, _json(conf), logical_date=_moment(logical_date))
         self.runs.append(LabRun(self.cluster, dag_id, run_id, self._timeout if timeout is None else timeout))
         return self.runs[-1]
@@ -208,30 +203,6 @@ class AirflowLab:
                 f"`{verb}` changes the lab for the tests that run beside this one: mark the test with @pytest.mark.lab_alone, "
                 "and it gets the lab for itself."
             )
-
-    def _read_edited(self, dag_id: str) -> None:
-        """Wait until the dag-processor has read the DAG's file, where that was edited a moment ago."""
-        api = self.cluster.api
-        try:
-            path = self.cluster.settings.dags / (api.dag(dag_id).get("relative_fileloc") or "")
-            edited = path.stat().st_mtime
-        except (UnknownDagError, OSError):  # A new file is waited for elsewhere, and one that is gone was read.
-            return
-
-        def probe() -> str | None:
-            dag = api.dag(dag_id)
-            if (moment(dag["last_parsed_time"]) or 0.0) >= edited:
-                return None
-            for error in api.import_errors() if dag.get("has_import_errors") else ():
-                if (moment(error["timestamp"]) or 0.0) >= edited and path.name in error["filename"]:
-                    told_by = str(error["stack_trace"]).strip().splitlines()
-                    raise DagFileError(f"Airflow cannot read {path}: {told_by[-1] if told_by else 'no reason given'}", path=path)
-            return "it has not"
-
-        try:
-            wait_until(probe, EDITED, str(path))
-        except NotReadyError as error:
-            raise NotReadyError(f"the dag-processor has not read {path} in the {EDITED:g} s after it was edited.", path=path) from error
 
 
 def _json(conf: Mapping[str, Any] | None) -> Mapping[str, Any]:
