@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     from airflow_celery_lab.cluster.handle import Cluster
     from airflow_celery_lab.testing.browser import Browser
 
+#: Folders of tests, and marks.
+LEVELS = ("unit", "integration", "e2e")
+
 # Messages name the command that was typed; here that is nobody's, whatever started the tests.
 os.environ.pop(command.VARIABLE, None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "e2e" in item.path.parts:
-            item.add_marker(pytest.mark.e2e)
+        item.add_marker(next(level for level in LEVELS if level in item.path.parts))
 
 
 @pytest.fixture
