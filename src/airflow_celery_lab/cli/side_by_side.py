@@ -67,4 +67,4 @@ def _summary(found: Comparison) -> list[Text]:
 
 def _count(what: str, pairs: Sequence[Pair[T]], after: str) -> Text:
     differing, broken = sum(pair.differs for pair in pairs), sum(pair.broken for pair in pairs)
-    return Text(f"{len(pairs)} {what}: {differing} differ, {broken} broken by {after}", "red" if broken else "")
+    return Text(f"{len(pairs)} {what}: {differing} different, {broken} broken by {after}", "red" if broken else "")

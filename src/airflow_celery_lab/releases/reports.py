@@ -20,44 +20,44 @@ def side(name: str, imported: Mapping[str, Any], tested: Mapping[str, Any] | Non
     `imported` is from `inside_airflow.dag_import`, `tested` from the pytest plugin `testing.outcomes`, None where no tests were run.
     """
     raw = [*imported["warnings"], *(tested["warnings"] if tested else ())]
+    # Files are named as in the project's folder; a DAG folder elsewhere keeps its own name.
+    roots = {project: project, dags: project if dags.is_relative_to(project) else dags.parent}
     return Side(
         name=name,
         airflow=imported["airflow"],
-        files={file: _dag_file(found, dags) for file, found in imported["files"].items()},
+        files={str((dags / file).relative_to(roots[dags])): _dag_file(found, roots[dags]) for file, found in imported["files"].items()},
         tests=None if tested is None else {test: Result(**found) for test, found in tested["tests"].items()},
-        warnings=_warnings(raw, project, dags),
+        warnings=_warnings(raw, roots),
     )
 
 
-def _dag_file(found: Mapping[str, Any], dags: Path) -> ImportedFile:
-    return ImportedFile(sorted(found["dags"]), None if found["error"] is None else error_in(found["error"], dags))
+def _dag_file(found: Mapping[str, Any], root: Path) -> ImportedFile:
+    return ImportedFile(sorted(found["dags"]), None if found["error"] is None else error_in(found["error"], root))
 
 
-def _warnings(raw: Iterable[Mapping[str, Any]], project: Path, dags: Path) -> list[Warned]:
+def _warnings(raw: Iterable[Mapping[str, Any]], roots: Mapping[Path, Path]) -> list[Warned]:
     """Return each warning once. Tests may import a DAG file again, with a category that an importer has replaced."""
     found: dict[tuple[str, int | None, str], Warned] = {}
     for one in raw:
-        if warned := _warned(one, project, dags):
+        if warned := _warned(one, roots):
             found.setdefault((warned.file, warned.line, warned.message), warned)
     return list(found.values())
 
 
-def _warned(one: Mapping[str, Any], project: Path, dags: Path) -> Warned | None:
+def _warned(one: Mapping[str, Any], roots: Mapping[Path, Path]) -> Warned | None:
     """Return a warning that concerns the project's author, None for others: what libraries warn of in each other."""
-    path, message, category = Path(one["file"]), str(one["message"]), str(one["category"])
-    own = _relative(path, project, dags)
-    if own is not None:
-        return Warned(own, one["line"], category.rpartition(".")[2], message)
+    message, category = str(one["message"]), str(one["category"])
+    kind = category.rpartition(".")[2]
+    if own := _own(one["file"], roots):
+        return Warned(own, one["line"], kind, message)
     if not category.startswith("airflow."):
         return None
-    # The author is to look into the file that was imported, as the place where Airflow warns says little.
-    importer = _relative(Path(one["importer"]), project, dags) if one.get("importer") else None
-    return Warned(importer or str(path).rpartition(PACKAGES)[2], None, category.rpartition(".")[2], message)
+    # The author is to look into the file that was imported: the place where Airflow warns says little.
+    return Warned(_own(one.get("importer", ""), roots) or str(one["file"]).rpartition(PACKAGES)[2], None, kind, message)
 
 
-def _relative(path: Path, *folders: Path) -> str | None:
-    if PACKAGES in str(path):
+def _own(path: str, roots: Mapping[Path, Path]) -> str | None:
+    """Return a path below one of the project's folders as it is named, None for a library's."""
+    if PACKAGES in path:
         return None
-    # A DAG folder elsewhere keeps its own name.
-    bases = [folders[0], *(folder.parent for folder in folders[1:])]
-    return next((str(path.relative_to(base)) for folder, base in zip(folders, bases, strict=True) if path.is_relative_to(folder)), None)
+    return next((str(Path(path).relative_to(root)) for folder, root in roots.items() if Path(path).is_relative_to(folder)), None)
