@@ -172,14 +172,19 @@ def test(  # a command, not a test
     if importlib.util.find_spec("pytest") is None:
         raise MissingProgramError("pytest is not installed; run `pip install 'airflow-celery-lab[test]'`.")
     # A checkout's environment has the package on its path alone, so pytest does not find the plugin by itself.
-    plugin = ["-p", PLUGIN] if roots.checkout() not in {None, project} else []
+    plugin = ["-p", PLUGIN] if roots.checkout() and not _is_checkout(project) else []
     os.chdir(project)
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *plugin, *context.args])
 
 
 def default_tests(project: Path) -> list[str]:
     """Return pytest's arguments for a project on another release: of the lab's own tests the smoke test, which takes a minute."""
-    return ["-m", "smoke"] if project == roots.checkout() else []
+    return ["-m", "smoke"] if _is_checkout(project) else []
+
+
+def _is_checkout(project: Path) -> bool:
+    own = roots.checkout()
+    return own is not None and own.samefile(project)
 
 
 def _test_on(release: str, arguments: list[str]) -> NoReturn:

@@ -58,13 +58,17 @@ def _warnings(pairs: Sequence[WarnedPair], names: tuple[str, str]) -> list[Fitte
 
 def _summary(found: Comparison) -> list[Text]:
     before, after = found.names
-    lines = [_count("DAG files", found.files, after)]
+    lines = [_count("DAG file", found.files, after)]
     if found.before.tests is not None:
-        lines.append(_count("tests", found.tests, after))
+        lines.append(_count("test", found.tests, after))
     new, gone = sum(not one.before for one in found.warnings), sum(not one.after for one in found.warnings)
-    return [*lines, Text(f"{len(found.warnings)} warnings: {new} with {after} alone, {gone} with {before} alone")]
+    return [*lines, Text(f"{_number(found.warnings, 'warning')}: {new} with {after} alone, {gone} with {before} alone")]
 
 
 def _count(what: str, pairs: Sequence[Pair[T]], after: str) -> Text:
     differing, broken = sum(pair.differs for pair in pairs), sum(pair.broken for pair in pairs)
-    return Text(f"{len(pairs)} {what}: {differing} different, {broken} broken by {after}", "red" if broken else "")
+    return Text(f"{_number(pairs, what)}: {differing} different, {broken} broken by {after}", "red" if broken else "")
+
+
+def _number(items: Sequence[object], what: str) -> str:
+    return f"{len(items)} {what}{'' if len(items) == 1 else 's'}"
