@@ -39,6 +39,15 @@ def ended(): ...
 
 ended()
 """
+CRASHES = """
+import os
+
+from airflow.sdk import dag
+from airflow.version import version
+
+if not version.startswith("{release}."):
+    os._exit(3)
+"""
 TESTS = """
 from airflow.version import version
 
@@ -56,7 +65,7 @@ def test_a_projects_dags_tests_and_warnings_are_shown_side_by_side(tmp_path: Pat
     (new,) = re.findall(r"^newest=(.*)$", (CHECKOUT / "lab").read_text(encoding="utf-8"), flags=re.MULTILINE)
     if old in {"", new}:
         pytest.skip(f"this is Airflow {new} alone; ./lab test --airflow RELEASE -m release compares another one with it")
-    for name, text in {"dags/moved.py": MOVED, "dags/ended.py": ENDED, "tests/test_dags.py": TESTS}.items():
+    for name, text in {"dags/moved.py": MOVED, "dags/ended.py": ENDED, "dags/crashes.py": CRASHES, "tests/test_dags.py": TESTS}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text.replace("{release}", old))
 
@@ -71,8 +80,9 @@ def test_a_projects_dags_tests_and_warnings_are_shown_side_by_side(tmp_path: Pat
         "test_a_task_runs_on_a_worker": ["passed", "passed"],
         "test_the_release_is_the_old_one": ["passed", "failed"],
     }
-    assert found["broken"] == ["dags/ended.py", "tests/test_dags.py::test_the_release_is_the_old_one"]
-    (ended, moved) = found["dag_files"]
+    assert found["broken"] == ["dags/crashes.py", "dags/ended.py", "tests/test_dags.py::test_the_release_is_the_old_one"]
+    (crashes, ended, moved) = found["dag_files"]
+    assert crashes["after"]["error"] == "it has ended its process with status 3"
     assert ended["after"]["error"] == "dags/ended.py, line 6: ImportError: it is gone"
     assert [moved[side]["dags"] for side in ("before", "after")] == [["moved"], ["moved"]]
     (warning,) = [one for one in found["warnings"] if "airflow.stats" in one["message"]]

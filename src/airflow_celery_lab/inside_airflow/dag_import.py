@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import sys
 import warnings
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +35,44 @@ def examine(folder: Path) -> dict[str, Any]:
     sys.path.append(str(folder))
     # By itself Python passes over deprecations, and tells of each place once.
     warnings.simplefilter("always")
-    bag = DagBag(dag_folder=folder)
-    found: dict[str, dict[str, Any]] = {_name(path, folder): {"dags": [], "error": None} for path in list_py_file_paths(folder)}
-    for dag in bag.dags.values():
-        found.setdefault(_name(dag.fileloc, folder), {"dags": [], "error": None})["dags"].append(dag.dag_id)
-    for path, trace in bag.import_errors.items():
-        found.setdefault(_name(path, folder), {"dags": [], "error": None})["error"] = trace
-    return {
-        "airflow": version("apache-airflow-core"),
-        "files": found,
-        "warnings": [_warning(text, path) for path, texts in bag.captured_warnings.items() for text in texts],
-    }
+    files, told = {}, []
+    for path in sorted(list_py_file_paths(folder)):
+        found = _isolated(DagBag, path)
+        files[os.path.relpath(path, folder)] = {"dags": found["dags"], "error": found["error"]}
+        told += [_warning(text, path) for text in found["warnings"]]
+    return {"airflow": version("apache-airflow-core"), "files": files, "warnings": told}
+
+
+def _isolated(make: Callable[..., Any], path: str) -> dict[str, Any]:
+    """Import one file in a process of its own, as the dag-processor does: files do not change what others see, nor end more than theirs."""
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_import, args=(make, path, there))
+    process.start()
+    there.close()
+    try:
+        found: dict[str, Any] = here.recv()
+    except EOFError:
+        found = {"dags": [], "error": None, "warnings": []}
+    process.join()
+    if process.exitcode:
+        found["error"] = f"it has ended its process with status {process.exitcode}"
+    return found
+
+
+def _import(make: Callable[..., Any], path: str, answer: Connection) -> None:
+    bag = make(dag_folder=path)
+    # The keys are paths, which differ between releases; here they are all of this file, or of what is in it.
+    answer.send(
+        {
+            "dags": list(bag.dags),
+            "error": "\n".join(bag.import_errors.values()) or None,
+            "warnings": [text for texts in bag.captured_warnings.values() for text in texts],
+        }
+    )
 
 
 def _warning(text: str, importer: str) -> dict[str, Any]:
     match = WARNING.fullmatch(text)
     file, line, category, message = match.groups() if match else (importer, 0, "Warning", text)
     return {"file": file, "line": int(line), "category": category, "message": message, "importer": importer}
-
-
-def _name(path: str, folder: Path) -> str:
-    """Return a path relative to the folder; releases differ in which of the two they give."""
-    return os.path.relpath(folder / path, folder)
