@@ -131,3 +131,9 @@ class DagFileError(LabError):
     """A DAG file cannot be read, or does not hold the DAG that is asked for."""
 
     status = 24
+
+
+class ReleaseError(LabError):
+    """A release of Airflow, or an environment with one, cannot be tried."""
+
+    status = 27

@@ -198,6 +198,14 @@ def test_the_wheel_names_the_packages_that_are_missing_and_the_command_that_inst
     )
 
 
+def test_two_environments_are_compared_and_a_release_by_its_number_needs_a_checkout(stranger: Stranger) -> None:
+    told = stranger.types("compare", "3.1", "3.2", status=27)
+    assert "only a checkout makes an environment for a release such as 3.1; make one for each release" in told
+
+    told = stranger.types("compare", str(stranger.bin.parent), f"{stranger.bin}/..", "--no-tests")
+    assert "1 DAG file: 0 different, 0 broken by " in told
+
+
 def test_init_writes_a_procfile_that_both_supervisors_can_run(stranger: Stranger) -> None:
     assert "lab: wrote Procfile" in stranger.types("init")
     assert "lab: kept Procfile" in stranger.types("init")

@@ -26,6 +26,16 @@ def test_a_slot_does_not_use_the_connections_of_the_process_that_it_was_forked_f
     assert sessions.get_engine(URL) is not parents
 
 
+def test_a_scheduler_keeps_its_connection_in_a_new_engine() -> None:
+    sessions = Sessions()
+    before = sessions.get_engine(URL)
+
+    sessions.keep_connection(URL)
+
+    assert sessions.get_engine(URL) is not before
+    assert isinstance(sessions.get_engine(URL).pool, QueuePool)
+
+
 @pytest.mark.parametrize("options", [{"pool_size": 5}, {"max_overflow": 0}, {"pool_recycle": 60, "pool_timeout": 3}])
 def test_a_pool_that_the_user_sizes_is_the_users(options: dict[str, int]) -> None:
     assert isinstance(Sessions().get_engine(URL, **options).pool, QueuePool)

@@ -24,6 +24,8 @@ from airflow_celery_lab.errors import FAILED, INTERRUPTED, MissingProgramError, 
 IN_ONE_PROCESS = (["tasks", "test"], ["dags", "test"])
 #: Airflow commands that do not look into the database.
 OFFLINE = {"version", "config", "info", "cheat-sheet", "plugins", "providers", "--help", "-h"}
+#: Gives tests the fixture `airflow_lab`.
+PLUGIN = "airflow_celery_lab.testing.plugin"
 
 
 @app.command()
@@ -123,8 +125,7 @@ def _debug_file(file: Path, dag: str | None) -> NoReturn:
     from airflow_celery_lab.inside_airflow import debugging
 
     with Cluster.open() as cluster:
-        variables = cluster.environment()
-        variables |= _debugging(cluster, variables)
+        variables = debugging_environment(cluster)
         folder = _dags_folder(cluster.settings, file)
     os.environ.update(variables, AIRFLOW__CORE__DAGS_FOLDER=str(folder))
     raise typer.Exit(0 if debugging.run(file.resolve(), dag) == "success" else FAILED)
@@ -141,7 +142,7 @@ def airflow(context: typer.Context) -> NoReturn:
                 f"and of its connections, variables and pools only those of .env and {airflow_settings.FILE} are there",
                 file=sys.stderr,
             )
-            variables |= _debugging(cluster, variables)
+            variables = debugging_environment(cluster)
         elif not OFFLINE.intersection(context.args[:1]) and context.args:
             cluster.require_running()
         _become(cluster, ["airflow", *_of_this_lab(context.args)], variables)
@@ -158,17 +159,32 @@ def celery(context: typer.Context) -> NoReturn:
 def test(  # a command, not a test
     context: typer.Context,
     release: Annotated[
-        str | None, typer.Option("--airflow", metavar="RELEASE", help="Run them, or the smoke test alone, on this release of Airflow.")
+        str | None,
+        typer.Option(
+            "--airflow", metavar="RELEASE", help="Run them on this release of Airflow; of the lab's own ones the smoke test alone."
+        ),
     ] = None,  # noqa: PT028  # a command, not a test
 ) -> NoReturn:
     """Run the project's tests, against clusters of their own; arguments go to pytest."""
-    if release is not None:
-        _test_on(release, context.args or ["-m", "smoke"])
     project = roots.find_project(os.environ)
+    if release is not None:
+        _test_on(release, context.args or default_tests(project))
     if importlib.util.find_spec("pytest") is None:
         raise MissingProgramError("pytest is not installed; run `pip install 'airflow-celery-lab[test]'`.")
+    # A checkout's environment has the package on its path alone, so pytest does not find the plugin by itself.
+    plugin = ["-p", PLUGIN] if roots.checkout() and not _is_checkout(project) else []
     os.chdir(project)
-    os.execv(sys.executable, [sys.executable, "-m", "pytest", *context.args])
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *plugin, *context.args])
+
+
+def default_tests(project: Path) -> list[str]:
+    """Return pytest's arguments for a project on another release: of the lab's own tests the smoke test, which takes a minute."""
+    return ["-m", "smoke"] if _is_checkout(project) else []
+
+
+def _is_checkout(project: Path) -> bool:
+    own = roots.checkout()
+    return own is not None and own.samefile(project)
 
 
 def _test_on(release: str, arguments: list[str]) -> NoReturn:
@@ -221,17 +237,18 @@ class _Obstacles:
                 print(f"lab: {name}: {reason}", file=sys.stderr, flush=True)
 
 
-def _debugging(cluster: Cluster, variables: dict[str, str]) -> dict[str, str]:
-    """Return what makes Airflow use the database for debugging; it is made where it is missing."""
+def debugging_environment(cluster: Cluster) -> dict[str, str]:
+    """Return the environment in which Airflow uses the database for debugging; it is made where it is missing."""
     from airflow_celery_lab.servers import applied_settings, schema
 
+    variables = cluster.environment()
     database = schema.debugging_database(cluster.lab.state, variables)
-    own = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": schema.sqlite(database)}
+    variables["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = schema.sqlite(database)
     settings = airflow_settings.of(cluster.settings)
-    done = applied_settings.apply(cluster.lab, applied_settings.of_file(database), {**variables, **own})
+    done = applied_settings.apply(cluster.lab, applied_settings.of_file(database), variables)
     for sentence in (*settings.refused, *done.failed):
         print(f"lab: warning: {sentence}", file=sys.stderr)
-    return own
+    return variables
 
 
 def _of_this_lab(words: list[str]) -> list[str]:

@@ -17,13 +17,13 @@ SIZES = frozenset({"pool_size", "max_overflow", "pool_timeout", "pool_use_lifo",
 class Sessions(SessionManager):  # type: ignore[misc]  # Celery has no types
     """Celery's sessions, on an engine that a process makes once.
 
-    A connection is closed after use, unless `keep` is set or the user sizes the pool: else each slot that has run a task
+    A connection is closed after use, unless `keep_connection` was called or the user sizes the pool: else each slot that has run a task
     would keep one of Postgres's connections, and 4 MB of its memory.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.keep = False
+        self._keep = False
         self.prepared = True  # The tables are made with the schema.
 
     def _after_fork(self) -> None:
@@ -33,11 +33,18 @@ class Sessions(SessionManager):  # type: ignore[misc]  # Celery has no types
     def get_engine(self, dburi: str, **options: Any) -> Engine:
         """Return the engine for that database, with Celery's `database_engine_options`."""
         if dburi not in self._engines:
-            if not self.keep and not SIZES.intersection(options):
+            if not self._keep and not SIZES.intersection(options):
                 options["poolclass"] = NullPool
             self._engines[dburi] = create_engine(dburi, **options)
         engine: Engine = self._engines[dburi]
         return engine
+
+    def keep_connection(self, dburi: str) -> None:
+        """Keep the connection to that database from now on."""
+        self._keep = True
+        self._sessions.pop(dburi, None)  # As `invalidate` does, which Celery has since 5.6.3.
+        if engine := self._engines.pop(dburi, None):
+            engine.dispose()
 
 
 class ResultBackend(DatabaseBackend):  # type: ignore[misc]  # as above
@@ -58,5 +65,4 @@ class ResultBackend(DatabaseBackend):  # type: ignore[misc]  # as above
         A new one costs Postgres 5 ms of CPU, and a new engine asks the server who it is: of 100 empty tasks each took
         15 ms more.
         """
-        self._sessions.keep = True
-        self._sessions.invalidate(self.url)
+        self._sessions.keep_connection(self.url)

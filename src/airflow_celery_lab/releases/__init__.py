@@ -1,0 +1,1 @@
+"""A project on two releases of Airflow, side by side."""
