@@ -15,6 +15,8 @@ from airflow_celery_lab.testing.browser import ANSWER, Browser
 
 #: JavaScript for the document in the frame in which Airflow shows a page of a plugin.
 FRAME = "document.querySelector('iframe')?.contentDocument"
+#: Opens the menu in which Airflow before 3.3 has the plugins' pages, where there is more than one.
+MENU = "[...document.querySelectorAll('[aria-haspopup=menu]')].find(one => one.innerText.trim() === 'Plugins')"
 
 
 def log_in(browser: Browser, cluster: Cluster) -> None:
@@ -23,7 +25,7 @@ def log_in(browser: Browser, cluster: Cluster) -> None:
     browser.write("input[name=username]", ADMIN)
     browser.write("input[name=password]", cluster.credentials.admin_password)
     browser.click("document.querySelector('button[type=submit]:enabled')")
-    browser.wait(f"!!{link('Lab')}")
+    browser.wait(f"!!({link('Lab')} ?? {MENU})")
     browser.errors.clear()
     browser.requests.clear()
 
@@ -44,6 +46,8 @@ def link(words: str) -> str:
 
 def open_lab(browser: Browser, bars: int = 0) -> None:
     """Open the lab's page from Airflow's navigation, and wait for its first look at the lab, and for so many bars at least."""
+    if browser.evaluate(f"!{link('Lab')}"):
+        browser.click(MENU)
     browser.click(link("Lab"))
     browser.wait(f"Number({FRAME}?.body?.dataset?.looks) > 0 && {FRAME}.querySelectorAll('.bars .point').length >= {bars}")
 
