@@ -21,7 +21,7 @@ POOLS = {"api-server": 2, "scheduler": 1, "dag-processor": 1, "triggerer": 1, "o
 CLIENTS_OF_A_WORKER, CLIENTS_OF_OTHERS = 10, 50
 #: Megabytes, by proportional set size with Airflow 3.3.2: all but the workers, a worker, a slot before its first task, and
 #: one that runs a small task (55 after it).
-REST, WORKER, SLOT, BUSY_SLOT = 850, 160, 15, 65
+REST, WORKER, SLOT, BUSY_SLOT = 930, 160, 15, 65
 
 
 class Demand(NamedTuple):
