@@ -90,7 +90,7 @@ def _memory(config: Settings, environ: Mapping[str, str]) -> Finding:
     running = asked if registry.running(config.state) else None
     lacking = limits.shortage(asked, free, running)
     takes = f"the lab takes about {asked.memory_at_rest}, and {asked.memory} when all {asked.slots} slots run a task"
-    room = max(0, free - asked.memory) // demand.BUSY_SLOT
+    room = max(0, free - (0 if running else asked.memory)) // demand.BUSY_SLOT
     return Finding("memory", not lacking, lacking or f"{free} MB available; {takes}; {room} more slots would fit")
 
 
