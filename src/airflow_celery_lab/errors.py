@@ -131,3 +131,9 @@ class DagFileError(LabError):
     """A DAG file cannot be read, or does not hold the DAG that is asked for."""
 
     status = 24
+
+
+class CannotTellError(LabError):
+    """An experiment's data says neither that its prediction holds nor that it does not."""
+
+    status = 27
