@@ -84,17 +84,19 @@ def _running(cluster: Cluster) -> Iterator[None]:
 def _experiments(cluster: Cluster, choice: Choice, *, quiet: bool) -> list[tuple[dict[str, Any], str]]:
     """Run the experiments, and show each as it goes; return each result as JSON, with its verdict."""
     from airflow_celery_lab.cli import tables
-    from airflow_celery_lab.experiments import conduct, report
+    from airflow_celery_lab.experiments import report
+    from airflow_celery_lab.experiments.conduct import conduct
 
     found: list[tuple[dict[str, Any], str]] = []
-    with _live() as live:
-        for result in conduct.conduct(cluster, choice.experiments, live.begin, live.step, live.wait):
-            live.wait("")
-            folder = report.write(cluster.lab.state, result)
-            found.append(({**result.as_json(), "folder": str(folder)}, result.verdict))
-            if not quiet:
-                tables.console.print(tables.result(result))
-                print(f"{folder / 'index.html'}\n", flush=True)
+    for one in choice.experiments:
+        _tell(_announced(one))
+        with _live() as (on_step, on_wait):
+            result = conduct(cluster, one, on_step, on_wait)
+        folder = report.write(cluster.lab.state, result)
+        found.append(({**result.as_json(), "folder": str(folder)}, result.verdict))
+        if not quiet:
+            tables.console.print(tables.result(result))
+            print(f"{folder / 'index.html'}\n", flush=True)
     return found
 
 
@@ -113,35 +115,25 @@ def _faults(cluster: Cluster, choice: Choice, times: int, *, quick: bool) -> lis
     return trials.summary(done)
 
 
-class _Live:
-    """Tells on standard error what goes on: each step a line, and on a terminal what is waited for, in place."""
-
-    def __init__(self, tell: Callable[[str], None], wait: Callable[[str], None]) -> None:
-        self._tell = tell
-        self.wait = wait
-
-    def begin(self, one: Experiment) -> None:
-        """Say what an experiment asks and expects, before it starts."""
-        width = shutil.get_terminal_size((WIDTH, 24)).columns if sys.stderr.isatty() else WIDTH
-        lines = (f"{one.name}: {one.question} (about {one.seconds} s)", f"Prediction: {one.prediction}")
-        self._tell("\n".join(textwrap.fill(line, max(width - 1, 20), subsequent_indent="  ") for line in lines))
-
-    def step(self, what: str) -> None:
-        """Say what was done."""
-        self._tell(f"  {what}")
+def _announced(one: Experiment) -> str:
+    """Return what an experiment asks and expects, to be read before it starts."""
+    width = shutil.get_terminal_size((WIDTH, 24)).columns if sys.stderr.isatty() else WIDTH
+    lines = (f"{one.name}: {one.question} (about {one.seconds} s)", f"Prediction: {one.prediction}")
+    return "\n".join(textwrap.fill(line, max(width - 1, 20), subsequent_indent="  ") for line in lines)
 
 
 @contextmanager
-def _live() -> Iterator[_Live]:
+def _live() -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
+    """Return what tells a step, a line each, and what tells what is waited for: on a terminal in place, else every few seconds."""
     from rich.console import Console
     from rich.markup import escape
 
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
-        yield _Live(_tell, progress("waiting", _tell))
+        yield lambda step: _tell(f"  {step}"), progress("waiting", _tell)
         return
     with console.status("") as status:
-        yield _Live(lambda text: console.print(escape(text)), lambda reason: status.update(escape(reason)))
+        yield lambda step: console.print(f"  {escape(step)}"), lambda reason: status.update(escape(reason))
 
 
 def _described(one: Experiment) -> dict[str, Any]:

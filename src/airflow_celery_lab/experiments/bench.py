@@ -101,7 +101,7 @@ class Bench:
         cluster = self.cluster
         self.dags.put(dag_id, experiment_groups.source(dag_id, groups))
         run_id = cluster.api.trigger(dag_id, {})
-        self.did(f"ran {', '.join(_told(group) for group in groups)}")
+        self.did(f"started {_told(groups)}")
         if during:
             during(run_id)
         try:
@@ -175,10 +175,15 @@ def _is_own(name: str, line: str) -> bool:
     return name.rpartition("-")[0] == QUEUE and f"--queues {QUEUE}" in line
 
 
-def _told(group: Group) -> str:
-    count = f"{group.tasks} tasks `{group.name}`" if group.tasks > 1 else f"the task `{group.name}`"
-    way = "with the triggerer" if group.deferred else f"on the queue {group.queue}"
-    return f"{count} of {group.seconds:g} s {way}"
+def _told(groups: Sequence[Group]) -> str:
+    """Return what a run consists of, with tasks that are alike put together."""
+    alike: dict[str, list[str]] = {}
+    for group in groups:
+        way = "with the triggerer" if group.deferred else f"on the queue {group.queue}"
+        alike.setdefault(f"of {group.seconds:g} s {way}", []).append(
+            f"{group.tasks} `{group.name}`" if group.tasks > 1 else f"`{group.name}`"
+        )
+    return "; ".join(f"{', '.join(those)} {how}" for how, those in alike.items())
 
 
 def choose(workers: Sequence[Worker], queue: str) -> Mapping[str, int]:
