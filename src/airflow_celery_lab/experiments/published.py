@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -56,6 +57,8 @@ class Published:
             (self._folder / f"{dag_id}.py").unlink(missing_ok=True)
             with suppress(UnknownDagError):
                 self._cluster.api.delete_dag(dag_id)
+            shutil.rmtree(self._cluster.lab.state.task_logs / f"dag_id={dag_id}", ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _lacks(self, dag_id: str) -> str | None:
         try:

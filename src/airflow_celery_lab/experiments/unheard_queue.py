@@ -67,7 +67,7 @@ def judge(found: Measurement) -> Finding:
 EXPERIMENT = Experiment(
     name="unheard-queue",
     question="What becomes of a task whose queue no worker listens to?",
-    prediction="It waits, without a failure and without a word in its log, and starts when a worker listens there.",
+    prediction="It waits, without a failure, and starts when a worker listens there.",
     measure=measure,
     judge=judge,
     mechanism="Airflow puts the message into the list of that name in Redis, which is made when it is first used: no name is wrong. "
