@@ -44,14 +44,13 @@ class Bench:
         self._on_step = on_step
         self._on_wait = on_wait
 
-    def begin(self, name: str) -> None:
-        """Start the clock of an experiment.
+    def require_quiet(self, name: str) -> None:
+        """Do nothing where nothing else runs.
 
         Raises:
             CannotTellError: DAG runs go on in the lab, which would take its slots.
 
         """
-        self.steps, self._begun = [], time.monotonic()
         if others := self.cluster.api.runs("running", "queued"):
             those = ", ".join(sorted({run["dag_id"] for run in others}))
             raise CannotTellError(f"{name} needs a lab in which nothing else runs; wait for the end of {those}.")
@@ -189,6 +188,6 @@ def _told(groups: Sequence[Group]) -> str:
     return "; ".join(f"{', '.join(those)} {how}" for how, those in alike.items())
 
 
-def choose(workers: Sequence[Worker], queue: str) -> Mapping[str, int]:
+def slots_of(workers: Sequence[Worker], queue: str) -> Mapping[str, int]:
     """Return the slots of the workers that listen on a queue, by name."""
     return {worker.name: worker.concurrency for worker in workers if queue in worker.queues}

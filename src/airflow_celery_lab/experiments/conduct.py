@@ -21,7 +21,7 @@ def conduct(cluster: Cluster, experiment: Experiment, on_step: OnStep, on_wait: 
 
 def _measured(found: Bench, experiment: Experiment) -> Result:
     try:
-        found.begin(experiment.name)
+        found.require_quiet(experiment.name)
         measured = experiment.measure(found)
     except CannotTellError as error:
         return Result(experiment, "could not tell", found.steps, Finding([], {}), {}, str(error))

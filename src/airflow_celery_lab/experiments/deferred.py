@@ -63,5 +63,5 @@ EXPERIMENT = Experiment(
         "`./lab kill triggerer` while `./lab run deferred_wait` runs: the waits go on when it is back.",
         "`./lab run deferred_wait`, and look in Flower: each task is there twice.",
     ),
-    seconds=75,
+    seconds=65,
 )

@@ -86,5 +86,5 @@ EXPERIMENT = Experiment(
         Setting("stop_grace_period", "the same in a docker compose file"),
     ),
     next=("`LAB_STOP_TIMEOUT=5 ./lab up -d`, and run this again: with less time than a task takes, an orderly stop is a kill.",),
-    seconds=90,
+    seconds=70,
 )

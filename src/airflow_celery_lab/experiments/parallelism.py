@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow_celery_lab.errors import CannotTellError
 from airflow_celery_lab.experiments import figures
-from airflow_celery_lab.experiments.bench import QUEUE, Bench, choose
+from airflow_celery_lab.experiments.bench import QUEUE, Bench, slots_of
 from airflow_celery_lab.experiments.experiment import Check, Experiment, Finding, Measurement, Plan, Setting
 from airflow_celery_lab.experiments.figures import told
 from airflow_celery_lab.inside_airflow.experiment_groups import Group
@@ -16,7 +16,7 @@ ALL, ONE = "all slots", "one slot"
 def measure(bench: Bench) -> Measurement:
     """Run a, b, c and d on the lab's own workers, and again on a worker with one slot."""
     queue = bench.default_queue()
-    slots = choose(bench.workers(), queue)
+    slots = slots_of(bench.workers(), queue)
     if sum(slots.values()) <= 1:
         raise CannotTellError(f"no worker, or one slot alone, listens on the queue {queue}; start workers with two slots or more.")
     together = bench.run("experiment_all_slots", [Group(name, queue, SECONDS) for name in TASKS])
@@ -69,5 +69,5 @@ EXPERIMENT = Experiment(
         "`./lab scale worker-default=2`, and run `./lab run fan_out` before and after.",
         "Set `max_active_tasks=2` in a DAG: its tasks wait as `scheduled`, and no longer as `queued`.",
     ),
-    seconds=40,
+    seconds=35,
 )

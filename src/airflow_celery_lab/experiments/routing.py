@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow_celery_lab.errors import CannotTellError
 from airflow_celery_lab.experiments import figures
-from airflow_celery_lab.experiments.bench import Bench, choose
+from airflow_celery_lab.experiments.bench import Bench, slots_of
 from airflow_celery_lab.experiments.experiment import Check, Experiment, Finding, Measurement, Plan, Setting
 from airflow_celery_lab.inside_airflow.experiment_groups import Group
 
@@ -23,7 +23,7 @@ def measure(bench: Bench) -> Measurement:
     """Run heavy and light tasks at once, with the heavy ones on a queue of their own and on that of the light ones."""
     workers = bench.workers()
     light = bench.default_queue()
-    slots = choose(workers, light)
+    slots = slots_of(workers, light)
     if not slots:
         raise CannotTellError(f"no worker listens on the queue {light}; start one.")
     others = sorted({queue for worker in workers for queue in worker.queues} - {light})
@@ -36,7 +36,7 @@ def measure(bench: Bench) -> Measurement:
 
     apart = bench.run("experiment_routed", groups(heavy), timeout=PATIENCE)
     shared = bench.run("experiment_not_routed", groups(light), timeout=PATIENCE)
-    plan = Plan({"heavy": heavy, "light": light}, choose(workers, heavy))
+    plan = Plan({"heavy": heavy, "light": light}, slots_of(workers, heavy))
     return Measurement(plan, {APART: apart, SHARED: shared})
 
 
@@ -87,5 +87,5 @@ EXPERIMENT = Experiment(
         "Change `--queues high_cpu` of a worker to `default` in the Procfile, `./lab apply`, and run this again: it says not as predicted.",
         "Let one worker listen on both queues, `--queues default,high_cpu`: light tasks then have its slots as well, and wait when it is busy.",
     ),
-    seconds=50,
+    seconds=35,
 )

@@ -79,5 +79,5 @@ EXPERIMENT = Experiment(
         Setting("airflow celery worker --queues", "the queues that a worker listens to"),
     ),
     next=("Misspell a queue in a DAG of your own, run it, and look at `./lab status` and at Flower: which of the two names the mistake?",),
-    seconds=45,
+    seconds=35,
 )

@@ -76,5 +76,5 @@ EXPERIMENT = Experiment(
         "Pause a worker instead, `./lab pause worker-default`: it has not ended, so its tasks wait for the 300 s.",
         "Set `retries=0`, and kill again: the run fails, with the reason.",
     ),
-    seconds=70,
+    seconds=40,
 )
