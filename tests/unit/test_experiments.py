@@ -6,7 +6,7 @@ import re
 import pytest
 
 from airflow_celery_lab.errors import UnknownExperimentError
-from airflow_celery_lab.experiments import catalogue, figures, parallelism, report, routing, worker_loss
+from airflow_celery_lab.experiments import catalogue, figures, parallelism, report, routing, scaling, worker_loss
 from airflow_celery_lab.experiments.experiment import Check, Experiment, Measurement, Plan, Result, verdict
 from airflow_celery_lab.inside_airflow import experiment_groups
 from airflow_celery_lab.inside_airflow.experiment_groups import Group
@@ -61,6 +61,19 @@ def test_routing_is_not_as_predicted_where_nobody_ran_the_heavy_tasks() -> None:
     assert of(timeline(*heavy, *light)) == "as predicted"
     assert of(timeline(*light, state="running")) == "not as predicted"
     assert of(timeline(ran("heavy", 0.0, 3.0), *light)) == "not as predicted"
+
+
+def test_a_speed_up_above_the_ideal_says_nothing_and_one_far_below_it_is_not_as_predicted() -> None:
+    def of(*seconds: float) -> str:
+        parts = {
+            part: timeline(*(ran("work", 0.0, end, f"experiment-{number}") for number in range(count)))
+            for count, part, end in zip(scaling.COUNTS, ("1 worker", "2 workers", "4 workers"), seconds, strict=True)
+        }
+        return verdict(scaling.judge(Measurement(Plan(), parts)).checks)
+
+    assert of(40.0, 21.0, 12.0) == "as predicted"
+    assert of(40.0, 15.0, 12.0) == "could not tell"
+    assert of(40.0, 39.0, 38.0) == "not as predicted"
 
 
 def test_a_lost_worker_whose_tasks_do_not_run_again_is_not_as_predicted() -> None:
