@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 import zipfile
@@ -544,6 +546,20 @@ def test_an_experiment_is_as_predicted_and_leaves_the_lab_as_it_was(background: 
     assert "as predicted" in browser.evaluate("document.body.innerText")
     assert browser.evaluate("document.querySelectorAll('.bars .point').length") > 0
     assert browser.errors == []
+
+
+def test_ctrl_c_in_an_experiment_leaves_the_lab_as_it_was(background: ThrowawayLab, checkout: Path) -> None:
+    cluster = background.cluster
+    before, known = pids(cluster), set(cluster.api.dag_ids())
+    words = [*background.program, "experiment", "worker-loss"]
+    running = subprocess.Popen(words, cwd=checkout, env=background.environ, stdout=subprocess.DEVNULL, start_new_session=True)
+    wait_until(lambda: None if cluster.api.runs("running") else "no run", 60, "the experiment's run")
+
+    os.killpg(running.pid, signal.SIGINT)
+
+    assert running.wait(60) == 130
+    assert (pids(cluster), set(cluster.api.dag_ids())) == (before, known)
+    assert not cluster.lab.state.experiment_dags.exists()
 
 
 def test_routing_is_not_as_predicted_with_a_worker_on_the_wrong_queue(background: ThrowawayLab, procfile: Path) -> None:
