@@ -137,3 +137,9 @@ class ReleaseError(LabError):
     """A release of Airflow, or an environment with one, cannot be tried."""
 
     status = 27
+
+
+class CannotTellError(LabError):
+    """An experiment's data says neither that its prediction holds nor that it does not."""
+
+    status = 28

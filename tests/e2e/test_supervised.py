@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 import zipfile
@@ -532,8 +534,48 @@ def test_no_task_is_lost_and_nothing_stays_broken_under_load_by(fault: str, thre
         assert not before.intersection(process.pid for process in psutil.process_iter() if trees.lives(process))
 
 
-def test_a_fault_that_there_is_not_is_refused_with_those_that_there_are(background: ThrowawayLab) -> None:
+@pytest.mark.parametrize("name", ["parallelism", "unheard-queue", "worker-loss"])
+def test_an_experiment_is_as_predicted_and_leaves_the_lab_as_it_was(background: ThrowawayLab, name: str, browser: Browser) -> None:
+    before, known = pids(background.cluster), set(background.cluster.api.dag_ids())
+
+    (result,) = json.loads(background.command("experiment", name, "--json", timeout=240).stdout)
+
+    assert (result["name"], result["verdict"], result["why"]) == (name, "as predicted", ""), result
+    assert (pids(background.cluster), set(background.cluster.api.dag_ids())) == (before, known)
+    browser.open((Path(result["folder"]) / "index.html").as_uri(), "document.body?.dataset.drawn === 'yes'")
+    assert "as predicted" in browser.evaluate("document.body.innerText")
+    assert browser.evaluate("document.querySelectorAll('.bars .point').length") > 0
+    assert browser.errors == []
+
+
+def test_ctrl_c_in_an_experiment_leaves_the_lab_as_it_was(background: ThrowawayLab, checkout: Path) -> None:
+    cluster = background.cluster
+    before, known = pids(cluster), set(cluster.api.dag_ids())
+    words = [*background.program, "experiment", "worker-loss"]
+    running = subprocess.Popen(words, cwd=checkout, env=background.environ, stdout=subprocess.DEVNULL, start_new_session=True)
+    wait_until(lambda: None if cluster.api.runs("running") else "no run", 60, "the experiment's run")
+
+    os.killpg(running.pid, signal.SIGINT)
+
+    assert running.wait(60) == 130
+    assert (pids(cluster), set(cluster.api.dag_ids())) == (before, known)
+    assert not cluster.lab.state.experiment_dags.exists()
+
+
+def test_routing_is_not_as_predicted_with_a_worker_on_the_wrong_queue(background: ThrowawayLab, procfile: Path) -> None:
+    procfile.write_text(procfile.read_text().replace("--queues high_cpu", "--queues default"))
+    background.command("apply")
+
+    done = background.command("experiment", "routing", "--json", check=False, timeout=300)
+
+    (result,) = json.loads(done.stdout)
+    assert (done.returncode, result["verdict"]) == (1, "not as predicted")
+    assert next(check["claim"] for check in result["checks"] if not check["holds"]) == "heavy tasks run on workers of high_cpu alone"
+
+
+def test_an_experiment_that_there_is_not_is_refused(background: ThrowawayLab) -> None:
     done = background.command("experiment", "no-such-fault", check=False)
 
     assert done.returncode == 21
-    assert "kill-worker" in done.stderr
+    assert "`./lab experiment` lists them" in done.stderr
+    assert "kill-worker" in background.command("experiment").stdout

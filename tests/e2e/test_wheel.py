@@ -154,7 +154,7 @@ def stranger() -> Iterator[Stranger]:
 def test_the_wheel_runs_a_cluster_in_a_folder_that_has_dags_and_leaves_nothing_but_its_state(stranger: Stranger) -> None:
     up = stranger.types("up", "-d")
     assert "lab: ready after" in up
-    assert "airflow-celery-lab run DAG" in up
+    assert "airflow-celery-lab experiment parallelism" in up
     assert "./lab" not in up
 
     # From a folder below, as git does.

@@ -163,13 +163,14 @@ def _welcome(cluster: Cluster, seconds: float | None) -> str:
     config, me = cluster.settings, typed()
     took = f" after {seconds:.1f} s" if seconds is not None else ""
     end = f"{me} down" if cluster.supervisor.running else "Ctrl-C"
-    dag = EXAMPLE if (config.dags / f"{EXAMPLE}.py").exists() else "DAG"
+    # An experiment brings its DAGs along.
+    first = f"run {EXAMPLE}" if (config.dags / f"{EXAMPLE}.py").exists() else "experiment parallelism"
     return "\n".join(
         [
             f"lab: ready{took}: {len(cluster.records)} processes",
             f"lab:   Airflow   {environment.web_url(cluster.lab)}   user {ADMIN}, password: {me} password",
             f"lab:   Flower    {config.url('flower')}   the same user and password",
-            f"lab:   next      {me} run {dag}      {me} status      {end} stops all",
+            f"lab:   next      {me} {first}      {me} status      {end} stops all",
         ]
     )
 

@@ -15,7 +15,8 @@ from airflow_celery_lab.cluster.dag_files import DagFile
 from airflow_celery_lab.cluster.judgement import Status
 from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.runs import Run
-from airflow_celery_lab.experiments.trials import Row, Trial
+from airflow_celery_lab.experiments.experiment import Experiment, Result
+from airflow_celery_lab.experiments.trials import Fault, Row, Trial
 
 #: Cells in a line that goes into a file or a pipe, where nothing needs to be left out: no line is as long.
 UNCUT = 10_000
@@ -73,6 +74,9 @@ FAULTS = (
     Column("AGAIN S", leaves=8, right=True),
     Column("MAX S", leaves=2, right=True),
 )
+EXPERIMENTS = (Column("EXPERIMENT"), Column("TAKES", leaves=1, right=True), Column("QUESTION", sentence=True))
+CHECKS = (Column("HOLDS"), Column("CLAIM", sentence=True), Column("MEASURED", leaves=1, sentence=True))
+NUMBERS = (Column("NUMBER", right=True), Column("OF", sentence=True))
 
 
 def status(now: Status) -> Group:
@@ -143,6 +147,31 @@ def trial(done: Trial) -> str:
     again = f", cut off ones again after {', '.join(f'{seconds:.1f}' for seconds in done.again)} s" if done.again else ""
     lost = "".join(f"; task {task}: {reason}" for task, reason in balance.lost.items())
     return f"{done.fault}: {time}, run {done.state}, {len(balance.lost)} of {balance.tasks} tasks lost, {balance.repeated} repeated{again}{lost}"
+
+
+def experiments(found: Sequence[Experiment], faults: Sequence[Fault]) -> Group:
+    """Return the list of all experiments."""
+    table = Fitted(*EXPERIMENTS)
+    for experiment in found:
+        table.add(experiment.name, f"{experiment.seconds} s", experiment.question)
+    names = ", ".join(fault.name for fault in faults)
+    return Group(table, Text(), Text(f"faults, measured under load: {names}"))
+
+
+def result(done: Result) -> Group:
+    """Return what an experiment has found."""
+    checks = Fitted(*CHECKS)
+    for check in done.finding.checks:
+        word, colour = {True: ("yes", "green"), False: ("no", "red"), None: ("not known", "yellow")}[check.holds]
+        checks.add(Text(word, colour), check.claim, check.measured)
+    numbers = Fitted(*NUMBERS)
+    for name, number in done.finding.numbers.items():
+        numbers.add("-" if number is None else f"{number:g}", name)
+    colour = {"as predicted": "green", "not as predicted": "red", "could not tell": "yellow"}[done.verdict]
+    verdict = Text(f"{done.experiment.name}: {done.verdict}" + (f": {done.why}" if done.why else ""), colour)
+    parts: list[Fitted | Text] = [checks, Text()] if done.finding.checks else []
+    parts += [numbers, Text()] if done.finding.numbers else []
+    return Group(*parts, verdict)
 
 
 def rows(summary: Sequence[Row]) -> Fitted:

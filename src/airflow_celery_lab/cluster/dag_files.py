@@ -20,6 +20,8 @@ from airflow_celery_lab.wait import wait_until
 
 #: Seconds within which a file that was saved is live, on a busy machine too.
 LIVE = 15.0
+#: The bundle with the DAGs of experiments, in config/airflow.cfg.
+EXPERIMENTS = "experiments"
 #: Where a line of a traceback says that it is.
 PLACE = re.compile(r'File "([^"]+)", line (\d+)')
 
@@ -50,7 +52,8 @@ class DagFile:
 
 def look(api: AirflowApi, settings: Settings) -> list[DagFile]:
     """Return all files, by name."""
-    dags = [dag for dag in api.pages("/dags", "dags") if dag["relative_fileloc"]]
+    # Another bundle's files are in another folder.
+    dags = [dag for dag in api.pages("/dags", "dags") if dag["relative_fileloc"] and dag.get("bundle_name") != EXPERIMENTS]
     return judge(dags, api.import_errors(), _changes(settings.dags), dag_sources.listed(settings.state), settings.dags)
 
 

@@ -149,6 +149,22 @@ class AirflowApi:
         wanted = {"dag_id": dag_id, "run_id": run_id, "included_events": kinds, "order_by": "when"}
         return self.pages("/eventLogs", "event_logs", wanted)
 
+    def delete_dag(self, dag_id: str) -> None:
+        """Delete all that Airflow knows of a DAG; nothing where it knows none. Its file, if it is still there, brings the DAG back."""
+        response = self._send("DELETE", f"/dags/{dag_id}")
+        if response.status_code != HTTPStatus.NOT_FOUND:
+            _check(response)
+
+    def make_pool(self, name: str, slots: int) -> None:
+        """Make a pool."""
+        self.request("POST", "/pools", json={"name": name, "slots": slots})
+
+    def delete_pool(self, name: str) -> None:
+        """Delete a pool; nothing where there is none."""
+        response = self._send("DELETE", f"/pools/{name}")
+        if response.status_code != HTTPStatus.NOT_FOUND:
+            _check(response)
+
     def pools(self) -> set[str]:
         """Return the names of the pools that there are."""
         return {pool["name"] for pool in self.pages("/pools", "pools")}

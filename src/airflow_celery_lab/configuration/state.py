@@ -183,6 +183,21 @@ class State(NamedTuple):
         return self.home / "timelines"
 
     @property
+    def experiments(self) -> Path:
+        """A folder for each experiment that was run, with its data and its page."""
+        return self.home / "experiments"
+
+    @property
+    def experiment_lock(self) -> Path:
+        """Held while experiments run."""
+        return self.home / "experiment.lock"
+
+    @property
+    def experiment_dags(self) -> Path:
+        """The DAGs of the experiment that runs."""
+        return self.home / "experiment-dags"
+
+    @property
     def process_logs(self) -> Path:
         """What the processes of the background lab print."""
         return self.home / "processes"

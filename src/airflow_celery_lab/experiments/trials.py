@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 
 from airflow_celery_lab.cluster import faults, journal, runs, trees
 from airflow_celery_lab.cluster.handle import Cluster
-from airflow_celery_lab.configuration import names, procfile
+from airflow_celery_lab.configuration import names, procfile, roots
 from airflow_celery_lab.configuration.environment import wiring
-from airflow_celery_lab.errors import LabError, NotReadyError, UnknownExperimentError
+from airflow_celery_lab.errors import LabError, NotReadyError
 from airflow_celery_lab.experiments import ledger
 from airflow_celery_lab.experiments.ledger import Balance, Entry
+from airflow_celery_lab.experiments.published import Published
 from airflow_celery_lab.wait import wait_until
 
 #: The load is a run of this DAG, over so many workers of the line `worker-default`.
@@ -244,22 +245,15 @@ FAULTS: tuple[Fault, ...] = (
 )
 
 
-def chosen(names: Sequence[str], *, quick: bool = False) -> list[Fault]:
-    """Return the faults of these names, all of them for none; `quick` leaves out what takes minutes: those faults, and the long tasks.
-
-    Raises:
-        UnknownExperimentError: there is no such fault.
-
-    """
-    by_name = {fault.name: fault for fault in FAULTS}
-    if unknown := [name for name in names if name not in by_name]:
-        raise UnknownExperimentError(f"there is no fault {unknown[0]!r}; there is: {', '.join(by_name)}.")
-    selected = [by_name[name] for name in names] or [fault for fault in FAULTS if not (quick and fault.takes_minutes)]
-    return [replace(fault, load={**fault.load, "long": 0}) for fault in selected] if quick else selected
+def shortened(selected: Sequence[Fault]) -> list[Fault]:
+    """Return the faults without what takes minutes: those that last, and the long tasks beside the others."""
+    return [replace(fault, load={**fault.load, "long": 0}) for fault in selected if not fault.takes_minutes]
 
 
-def run(cluster: Cluster, selected: Sequence[Fault], count: int) -> Iterator[Trial]:
+def run(cluster: Cluster, dags: Published, selected: Sequence[Fault], count: int) -> Iterator[Trial]:
     """Run each fault `count` times under load, and put the lab right again after each.
+
+    The load is the user's DAG `ledger`, or, where there is none, the lab's, put among `dags`.
 
     Raises:
         NotReadyError: the lab did not recover, so that more trials would mean nothing.
@@ -269,6 +263,8 @@ def run(cluster: Cluster, selected: Sequence[Fault], count: int) -> Iterator[Tri
     cluster.scale({"worker-default": WORKERS})
     cluster.wait_until_ready()
     try:
+        if DAG not in cluster.api.dag_ids():  # The user has other DAGs than those of the lab.
+            dags.put(DAG, (roots.DATA / "dags" / f"{DAG}.py").read_text(encoding="utf-8"))
         for fault in selected:
             for _ in range(count):
                 yield _trial(cluster, fault)

@@ -41,8 +41,8 @@ def page(timeline: Timeline) -> str:
         run=html.escape(timeline.run_id),
         what=html.escape(what),
         legend="".join(f'<li><i style="background:{colour}"></i>{html.escape(name)}</li>' for name, colour in legend(timeline)),
-        figure=_packed(json.dumps(figure(timeline), separators=(",", ":"))),
-        plotly=_plotly(),
+        figure=packed(json.dumps(figure(timeline), separators=(",", ":"))),
+        plotly=plotly(),
     )
 
 
@@ -259,14 +259,14 @@ def legend(timeline: Timeline) -> Iterable[tuple[str, str]]:
 
 
 @cache
-def _plotly() -> str:
+def plotly() -> str:
     """Return Plotly's JavaScript, packed; once for all pages that the api-server shows."""
     from plotly.offline import get_plotlyjs  # 0.3 s, which only the command that draws spends.
 
-    return _packed(get_plotlyjs())
+    return packed(get_plotlyjs())
 
 
-def _packed(text: str) -> str:
+def packed(text: str) -> str:
     """Return what the page unpacks."""
     return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
 

@@ -1,0 +1,62 @@
+"""All experiments, in the order that teaches, and the choice among them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from airflow_celery_lab.command import typed
+from airflow_celery_lab.errors import UnknownExperimentError
+from airflow_celery_lab.experiments import (
+    deferred,
+    graceful_stop,
+    parallelism,
+    priorities,
+    routing,
+    scaling,
+    trials,
+    unheard_queue,
+    worker_loss,
+)
+from airflow_celery_lab.experiments.experiment import Experiment
+from airflow_celery_lab.experiments.trials import Fault
+
+EXPERIMENTS: tuple[Experiment, ...] = (
+    parallelism.EXPERIMENT,
+    scaling.EXPERIMENT,
+    routing.EXPERIMENT,
+    unheard_queue.EXPERIMENT,
+    priorities.EXPERIMENT,
+    deferred.EXPERIMENT,
+    worker_loss.EXPERIMENT,
+    graceful_stop.EXPERIMENT,
+)
+#: Words for all of a kind.
+ALL, FAULTS = "all", "faults"
+
+
+class Choice(NamedTuple):
+    """What is run."""
+
+    experiments: Sequence[Experiment]
+    faults: Sequence[Fault]
+
+
+def choose(names: Iterable[str]) -> Choice:
+    """Return the experiments and the faults of these names, each once.
+
+    Raises:
+        UnknownExperimentError: there is none of that name.
+
+    """
+    experiments = {experiment.name: experiment for experiment in EXPERIMENTS}
+    faults = {fault.name: fault for fault in trials.FAULTS}
+    kinds = {ALL: list(experiments), FAULTS: list(faults)}
+    wanted = list(dict.fromkeys(name for word in names for name in kinds.get(word, [word])))
+    for name in wanted:
+        if name not in experiments and name not in faults:
+            close = difflib.get_close_matches(name, [*experiments, *faults, *kinds], n=1)
+            advice = f"did you mean {close[0]!r}?" if close else f"`{typed()} experiment` lists them."
+            raise UnknownExperimentError(f"there is no experiment {name!r}; {advice}")
+    return Choice([experiments[name] for name in wanted if name in experiments], [faults[name] for name in wanted if name in faults])

@@ -1,0 +1,83 @@
+"""A task on a queue to which no worker listens."""
+
+from __future__ import annotations
+
+import time
+
+from airflow_celery_lab.experiments import figures
+from airflow_celery_lab.experiments.bench import WORKER, Bench
+from airflow_celery_lab.experiments.experiment import Check, Experiment, Finding, Measurement, Plan, Setting
+from airflow_celery_lab.experiments.figures import told
+from airflow_celery_lab.inside_airflow.experiment_groups import Group
+from airflow_celery_lab.wait import wait_until
+
+QUEUE = "experiment_unheard"
+UNHEARD = "nobody listens, then somebody does"
+#: Seconds for which nobody listens, and in which a task starts when somebody does: a worker's start, and its first task.
+NOBODY, SOON = 15.0, 20.0
+
+
+def measure(bench: Bench) -> Measurement:
+    """Send tasks to a queue without a worker, and start one for it."""
+    dag_id = "experiment_unheard_queue"
+
+    def listen(run_id: str) -> None:
+        bench.wait_for_tasks(dag_id, run_id, 2, "queued")
+        until = time.monotonic() + NOBODY
+        wait_until(lambda: None if time.monotonic() > until else "nobody listens", NOBODY + 1, "the wait")
+        bench.did(f"{bench.cluster.broker.waiting(QUEUE)} messages wait in the queue after {NOBODY:g} s")
+        bench.start_workers(1, 2, QUEUE)
+
+    return Measurement(Plan({"queue": QUEUE}), {UNHEARD: bench.run(dag_id, [Group("work", QUEUE, 1.0, 2)], listen)})
+
+
+def judge(found: Measurement) -> Finding:
+    """See whether anything ran before a worker listened."""
+    timeline = found.parts[UNHEARD]
+    added = figures.mark(timeline, f"added {WORKER.format(1)}")
+    spans = figures.spans(timeline, "running")
+    first = min((span.start for span in spans), default=None)
+    if added is None:
+        return Finding([Check("a worker is started for the queue", "it was not", None)], {})
+    after = first - added.when if first is not None else None
+    waited = figures.waited(timeline, "work")
+    checks = [
+        Check(
+            "no task starts while nobody listens",
+            f"the first one {told(after)} after the worker was started",
+            after is not None and after > 0,
+        ),
+        Check(
+            "no task fails for it",
+            f"tries: {max((span.try_number for span in spans), default=0)}",
+            bool(spans) and all(span.try_number == 1 for span in spans),
+        ),
+        Check(f"with a worker there, a task starts within {SOON:g} s", told(after), after is not None and after <= SOON),
+        Check("the run succeeds", timeline.state, timeline.state == "success"),
+    ]
+    return Finding(
+        checks,
+        {
+            "seconds that a task waited (median)": figures.rounded(waited),
+            "seconds from the worker's start to the first task": figures.rounded(after),
+        },
+    )
+
+
+EXPERIMENT = Experiment(
+    name="unheard-queue",
+    question="What becomes of a task whose queue no worker listens to?",
+    prediction="It waits, without a failure, and starts when a worker listens there.",
+    measure=measure,
+    judge=judge,
+    mechanism="Airflow puts the message into the list of that name in Redis, which is made when it is first used: no name is wrong. "
+    "With its defaults Airflow sends the task again after 600 s, and fails it in the end. The lab lets it wait, and `./lab status` and "
+    "`./lab run` say at once that nobody listens.",
+    settings=(
+        Setting("[scheduler] task_queued_timeout", "seconds after which a queued task is sent again (600; 86400 in the lab)"),
+        Setting("[scheduler] num_stuck_in_queued_retries", "how often before it fails (2)"),
+        Setting("airflow celery worker --queues", "the queues that a worker listens to"),
+    ),
+    next=("Misspell a queue in a DAG of your own, run it, and look at `./lab status` and at Flower: which of the two names the mistake?",),
+    seconds=35,
+)
