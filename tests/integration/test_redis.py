@@ -18,7 +18,6 @@ from redis.retry import Retry
 
 from airflow_celery_lab.cluster import broker
 from airflow_celery_lab.cluster.broker import Broker, Worker
-from airflow_celery_lab.inside_airflow.messages import Messages
 from airflow_celery_lab.servers import executables, probes
 
 from .sandbox import Running, Sandbox, until
@@ -144,6 +143,8 @@ def test_nobody_who_asks_the_workers_sends_anything_to_them_again(any_redis: San
 
 
 def test_a_message_that_was_replaced_is_never_delivered_again(any_redis: Sandbox) -> None:
+    from airflow_celery_lab.inside_airflow.messages import Messages  # Imports Airflow, which no other test of this module needs.
+
     start(any_redis)
     ours = Broker(any_redis.lab)
     with taken_long_ago(ours) as message:
