@@ -450,12 +450,13 @@ def test_prometheus_reads_behind_flowers_password_what_metrics_prints_and_no_cou
     address, login = f"{cluster.settings.url('flower')}/lab/metrics", (ADMIN, cluster.credentials.admin_password)
     assert httpx.get(address).status_code == 401
     seen = [counters(three_workers.command("metrics").stdout)]
-    run_id = cluster.trigger("worker_loss", {"seconds": 3})
+    # Long enough for a look and a kill while it runs.
+    run_id = cluster.trigger("worker_loss", {"seconds": 10})
     wait_until(lambda: None if cluster.look("worker_loss", run_id).tasks[0].state == "running" else "not yet", 30, "the task")
     busy = httpx.get(address, auth=login, timeout=10)
     victim = cluster.look("worker_loss", run_id).tasks[0].worker or ""
 
-    three_workers.command("kill", victim)
+    cluster.kill(victim)
 
     def done() -> str | None:
         seen.append(counters(httpx.get(address, auth=login, timeout=10).text))

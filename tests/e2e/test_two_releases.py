@@ -85,6 +85,7 @@ def test_a_projects_dags_tests_and_warnings_are_shown_side_by_side(tmp_path: Pat
     assert crashes["after"]["error"] == "it has ended its process with status 3"
     assert ended["after"]["error"] == "dags/ended.py, line 6: ImportError: it is gone"
     assert [moved[side]["dags"] for side in ("before", "after")] == [["moved"], ["moved"]]
-    (warning,) = [one for one in found["warnings"] if "airflow.stats" in one["message"]]
-    assert (warning["file"], warning["line"], warning["category"]) == ("dags/moved.py", 3, "DeprecatedImportWarning")
-    assert (warning["before"], warning["after"]) == (old != "3.1", True)
+    # One, or two: 3.2 says it in other words than 3.3.
+    warnings = [one for one in found["warnings"] if "airflow.stats" in one["message"]]
+    assert {(one["file"], one["line"], one["category"]) for one in warnings} == {("dags/moved.py", 3, "DeprecatedImportWarning")}
+    assert [any(one[side] for one in warnings) for side in ("before", "after")] == [old != "3.1", True]
