@@ -97,3 +97,13 @@ def test_a_task_is_chosen_by_its_name_with_or_without_an_index() -> None:
         task_logs.chosen(instances, "work", None)
     with pytest.raises(UnknownTaskError, match="did you mean 'load'"):
         task_logs.chosen(instances, "laod", None)
+
+
+def test_a_file_that_is_removed_while_the_folder_is_looked_through_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stays.py", "goes.py"):
+        (tmp_path / name).touch()
+    entries = list(dag_sources._python_files(str(tmp_path)))
+    monkeypatch.setattr(dag_sources, "_python_files", lambda _: iter(entries))
+    (tmp_path / "goes.py").unlink()
+
+    assert list(dag_sources.saved(tmp_path)) == ["stays.py"]

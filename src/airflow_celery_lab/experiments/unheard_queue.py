@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from airflow_celery_lab.errors import CannotTellError
 from airflow_celery_lab.experiments import figures
 from airflow_celery_lab.experiments.bench import WORKER, Bench
 from airflow_celery_lab.experiments.experiment import Check, Experiment, Finding, Measurement, Plan, Setting
@@ -20,6 +21,11 @@ NOBODY, SOON = 15.0, 20.0
 def measure(bench: Bench) -> Measurement:
     """Send tasks to a queue without a worker, and start one for it."""
     dag_id = "experiment_unheard_queue"
+    limit = bench.cluster.settings.listener_timeout
+    if limit and limit < NOBODY + SOON:
+        raise CannotTellError(
+            f"LAB_LISTENER_TIMEOUT={limit:g} lets tasks fail before a worker is there for them; set it to {NOBODY + SOON:g} or more, or 0."
+        )
 
     def listen(run_id: str) -> None:
         bench.wait_for_tasks(dag_id, run_id, 2, "queued")

@@ -34,7 +34,11 @@ class Listing:
 
 def saved(folder: Path) -> dict[str, float]:
     """Return when each Python file below `folder` was saved, in seconds since the epoch, by its relative path."""
-    return {os.path.relpath(entry.path, folder): entry.stat().st_mtime for entry in _python_files(str(folder))}
+    found = {}
+    for entry in _python_files(str(folder)):
+        with suppress(OSError):  # It was removed since; the dag-processor asks this, and must not end for it.
+            found[os.path.relpath(entry.path, folder)] = entry.stat().st_mtime
+    return found
 
 
 def changed(before: Mapping[str, float], now: Mapping[str, float]) -> set[str]:
