@@ -72,14 +72,15 @@ def judge(found: Measurement) -> Finding:
 
 EXPERIMENT = Experiment(
     name="unheard-queue",
-    question="What becomes of a task whose queue no worker listens to?",
+    question="What becomes of a task whose queue no worker listens to for a while?",
     prediction="It waits, without a failure, and starts when a worker listens there.",
     measure=measure,
     judge=judge,
     mechanism="Airflow puts the message into the list of that name in Redis, which is made when it is first used: no name is wrong. "
-    "With its defaults Airflow sends the task again after 600 s, and fails it in the end. The lab lets it wait, and `./lab status` and "
-    "`./lab run` say at once that nobody listens.",
+    "With its defaults Airflow sends the task again after 600 s, and fails it in the end. The lab fails it after `LAB_LISTENER_TIMEOUT`, with "
+    "the reason; `./lab status` and `./lab run` say before that that nobody listens.",
     settings=(
+        Setting("LAB_LISTENER_TIMEOUT", "seconds without a listener after which the lab fails a task (40; 0: it waits)"),
         Setting("[scheduler] task_queued_timeout", "seconds after which a queued task is sent again (600; 86400 in the lab)"),
         Setting("[scheduler] num_stuck_in_queued_retries", "how often before it fails (2)"),
         Setting("airflow celery worker --queues", "the queues that a worker listens to"),

@@ -18,16 +18,19 @@ TIMEOUT, INTERVAL = 300, 10
 
 
 def measure(bench: Bench) -> Measurement:
-    """Kill one of two busy workers."""
-    victim = bench.start_workers(2, TASKS // 2)[0]
+    """Kill one of two busy workers. The other one has slots for all tasks: a wait for a slot is no part of the loss."""
+    bench.start_workers(2, TASKS)
     dag_id = "experiment_worker_loss"
+    victims: list[str] = []
 
     def kill(run_id: str) -> None:
         bench.wait_for_tasks(dag_id, run_id, TASKS)
-        bench.cluster.kill(victim)
-        bench.did(f"killed {victim}")
+        victims.append(next(task.worker for task in bench.cluster.look(dag_id, run_id).tasks if task.worker))
+        bench.cluster.kill(victims[0])
+        bench.did(f"killed {victims[0]}")
 
-    return Measurement(Plan({"victim": victim}), {LOSS: bench.run(dag_id, [Group("work", QUEUE, SECONDS, TASKS)], kill)})
+    timeline = bench.run(dag_id, [Group("work", QUEUE, SECONDS, TASKS)], kill)
+    return Measurement(Plan({"victim": victims[0]}), {LOSS: timeline})
 
 
 def judge(found: Measurement) -> Finding:
