@@ -13,8 +13,6 @@ from airflow_celery_lab.cluster import reasons, runs
 from airflow_celery_lab.cluster.rest import AirflowApi
 from airflow_celery_lab.errors import AirflowError, UnknownTaskError
 
-#: States in which nothing more comes.
-ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
 #: Seconds between two looks at a log that is followed.
 INTERVAL = 0.5
 
@@ -100,7 +98,7 @@ def follow(
 
 
 def _ended(instance: Mapping[str, Any], try_number: int | None) -> bool:
-    return instance["state"] in ENDED or (try_number is not None and try_number < instance["try_number"])
+    return instance["state"] in runs.ENDED or (try_number is not None and try_number < instance["try_number"])
 
 
 def _try(instance: Mapping[str, Any], number: int | None) -> int:
