@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing.util
 import os
 import tempfile
@@ -54,6 +55,13 @@ def keep_temporary_files_in_the_state(**_: Any) -> None:
         tempfile.tempdir = usual
 
 
+def look_for_garbage_as_usual(**_: Any) -> None:
+    """Take back what was set for the start: each slot would keep a few megabytes of garbage."""
+    from airflow_celery_lab.inside_airflow import first  # Airflow has imported it by now.
+
+    gc.set_threshold(*first.PYTHONS_THRESHOLDS)
+
+
 def remember_busy_slots(instance: Any, **_: Any) -> None:
     """Let a worker that connects again give no task to a slot that has one."""
     from airflow_celery_lab.inside_airflow.busy_slots import BusySlots  # Imports the pool, which the scheduler has no use for.
@@ -71,6 +79,7 @@ def describe_workload(body: Sequence[Any], headers: MutableMapping[str, Any], **
 
 celeryd_init.connect(close_database_connection, weak=False)
 celeryd_init.connect(keep_temporary_files_in_the_state, weak=False)
+celeryd_init.connect(look_for_garbage_as_usual, weak=False)
 celeryd_init.connect(remember_busy_slots, weak=False)
 if debugger.VARIABLE in os.environ:
     from airflow_celery_lab.inside_airflow import debugged_worker
