@@ -40,7 +40,7 @@ def test_status_shows_nine_ready_processes_and_both_workers_with_their_queues(la
     assert all(process["state"] == "running" and psutil.pid_exists(process["pid"]) for process in status["processes"])
     assert all(process["memory_mb"] > 5 for process in status["processes"])
     assert [(worker["name"], worker["queues"], worker["concurrency"]) for worker in status["workers"]] == [
-        ("worker-default", ["default"], 4),
+        ("worker-default", ["default"], 8),
         ("worker-high-cpu", ["high_cpu"], 2),
     ]
     listeners = {queue["name"]: queue["listeners"] for queue in status["queues"]}
@@ -70,7 +70,7 @@ def test_fan_out_runs_as_many_tasks_of_the_length_that_was_asked_for(lab: Throwa
 
 def test_a_slot_that_waits_holds_no_connection_to_the_database(lab: ThrowawayLab) -> None:
     """Else a Procfile with more slots than Postgres has connections ends the scheduler."""
-    assert lab.cluster.run("fan_out", {"tasks": 8, "seconds": 0}).succeeded
+    assert lab.cluster.run("fan_out", {"tasks": 16, "seconds": 0}).succeeded
     port = lab.cluster.settings.ports.postgres
 
     def holders() -> str | None:

@@ -80,12 +80,12 @@ def test_the_page_in_the_navigation_shows_workers_queues_and_what_runs(lab_clust
     cluster = lab_cluster
     pages.log_in(browser, cluster)
     pages.open_lab(browser)
-    run_id = cluster.trigger("fan_out", {"tasks": 8, "seconds": 3})
+    run_id = cluster.trigger("fan_out", {"tasks": 12, "seconds": 3})
 
-    wait_until(lambda: None if table(browser, "workers")[0][4] == "4" else f"{table(browser, 'workers')}", 60, "four tasks in the slots")
-    wait_until(lambda: None if browser.evaluate(BARS) >= 9 else f"{browser.evaluate(BARS)} bars", 60, "a bar for each task")
+    wait_until(lambda: None if table(browser, "workers")[0][4] == "8" else f"{table(browser, 'workers')}", 60, "eight tasks in the slots")
+    wait_until(lambda: None if browser.evaluate(BARS) >= 13 else f"{browser.evaluate(BARS)} bars", 60, "a bar for each task")
     default, high_cpu = table(browser, "workers")
-    assert default[:4] == ["worker-default", "ready", "default", "4"]
+    assert default[:4] == ["worker-default", "ready", "default", "8"]
     assert high_cpu[:4] == ["worker-high-cpu", "ready", "high_cpu", "2"]
     assert default[5].endswith(" s ago")
     assert ["default", "worker-default"] in [[row[0], row[2]] for row in table(browser, "queues")]

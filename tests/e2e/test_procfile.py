@@ -28,11 +28,11 @@ def test_plain_honcho_runs_an_edited_procfile_with_three_workers_in_a_far_folder
 
         workers = {worker.name: (worker.queues, worker.concurrency) for worker in lab.cluster.status().workers}
         assert workers == {
-            **dict.fromkeys(instances, (["default"], 4)),
+            **dict.fromkeys(instances, (["default"], 8)),
             "worker-high-cpu": (["extra", "high_cpu"], 1),
             "worker-extra": (["extra"], 1),
         }
-        run = lab.cluster.run("fan_out", {"tasks": 12, "seconds": 2})
+        run = lab.cluster.run("fan_out", {"tasks": 24, "seconds": 3})
         assert {task.worker for task in run.tasks if task.task_id == "work"} == set(instances)
         assert lab.cluster.run("queue_routing").state == "success"
         lab.stop(signal.SIGINT)

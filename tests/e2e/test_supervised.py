@@ -158,7 +158,7 @@ def test_applying_an_edited_procfile_touches_only_what_differs(background: Throw
     before = pids(cluster)
     running = cluster.trigger("fan_out", {"tasks": 6, "seconds": 3})
     wait_until(lambda: None if any(worker.running for worker in cluster.status(details=False).workers) else "idle", 30, "a running task")
-    procfile.write_text(procfile.read_text().replace("--queues default --concurrency 4", "--queues default,late --concurrency 3") + EXTRA)
+    procfile.write_text(procfile.read_text().replace("--queues default --concurrency 8", "--queues default,late --concurrency 3") + EXTRA)
     assert "the Procfile differs from what runs" in background.command("status", check=False).stdout
 
     printed = background.command("apply").stdout

@@ -42,9 +42,9 @@ def parallelism(own: Lab, **environ: str) -> str:
 def test_the_procfile_that_comes_with_the_lab_asks_for_what_every_start_gives() -> None:
     wanted = of((CHECKOUT / "Procfile").read_text())
 
-    assert (wanted.workers, wanted.slots) == (2, 6)
+    assert (wanted.workers, wanted.slots) == (2, 10)
     assert postgres.connections(wanted) == postgres.CONNECTIONS
-    assert 1200 < wanted.memory_at_rest < 1400 < wanted.memory < 2000
+    assert 1200 < wanted.memory_at_rest < 1500 < wanted.memory < 2000
 
 
 def test_each_slot_and_each_worker_may_open_a_connection_and_others_a_whole_pool() -> None:

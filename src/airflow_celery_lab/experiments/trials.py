@@ -24,7 +24,7 @@ from airflow_celery_lab.experiments.published import Published
 from airflow_celery_lab.wait import wait_until
 
 #: The load is a run of this DAG, over so many workers of the line `worker-default`.
-DAG, WORKERS = "ledger", 3
+DAG, WORKERS = "ledger", 2
 #: Short tasks, which would be missed at once if they were lost.
 SHORT = {"tasks": 60, "seconds": 1.0}
 #: Beside them some that a false alarm would end: they have one try.
