@@ -20,6 +20,7 @@ import httpx
 import psutil
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.configuration import settings
@@ -102,7 +103,7 @@ class Contestant(ABC):
             return None
         try:
             answers = self.celery.control.ping(timeout=1.0, limit=self.workers)
-        except OperationalError as error:
+        except (OperationalError, RedisError) as error:  # The latter of a connection that was open before the last stop.
             return f"no answer: {error}"
         return None if len(answers) >= self.workers else f"{len(answers)} of {self.workers} workers answer"
 

@@ -17,10 +17,12 @@ import psutil
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.runs import Run
+from airflow_celery_lab.testing.pictures import draw
 from airflow_celery_lab.testing.throwaway import ThrowawayLab
 from bench import figures, report
 from bench.contestants import DAGS
@@ -32,6 +34,8 @@ USUAL_TASKS = 100
 FAN_OUT, CHAIN = "fan_out", "noop_chain"
 #: Seconds for one run, and in which a lab is watched at rest.
 LIMIT, REST = 600.0, 20.0
+#: Columns of the picture, and cells of its longest bars.
+WIDTH, BAR = 90, 28
 
 
 class Growth(NamedTuple):
@@ -45,7 +49,11 @@ class Growth(NamedTuple):
     rest: float  #: % of a core, with nothing to do
 
 
-def main(file: Annotated[Path | None, typer.Option("--json", help="Where to write all figures.")] = None) -> None:
+def main(
+    file: Annotated[Path | None, typer.Option("--json", help="Where to write all figures.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Where to draw them, as SVG.")] = None,
+    markdown: Annotated[bool, typer.Option(help="Print the table for a page.")] = False,
+) -> None:
     """Measure the lab with 1 to 8 workers, 10 to 1000 tasks in a run and 1 to 100 DAG files more."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     found: list[Growth] = []
@@ -55,7 +63,12 @@ def main(file: Annotated[Path | None, typer.Option("--json", help="Where to writ
             print(row, flush=True)
             if file:
                 file.write_text(json.dumps({"machine": report.machine(), "rows": [one._asdict() for one in found]}, indent=2))
-    Console().print(table(found))
+    if picture:
+        draw(picture, [bars(found)], "bench/grow", WIDTH)
+    if markdown:
+        print(report.as_markdown(table(found)))
+    else:
+        Console().print(table(found))
 
 
 def table(rows: list[Growth]) -> Table:
@@ -63,6 +76,26 @@ def table(rows: list[Growth]) -> Table:
     drawn = Table("varied", "number", "tasks/s", "scheduler lag s", "memory MB", "CPU at rest %", box=None)
     for row in sorted(rows, key=lambda row: (row.what, row.number)):
         drawn.add_row(row.what, str(row.number), f"{row.rate:.1f}", f"{row.lag:.2f}", f"{row.memory:.0f}", f"{row.rest:.1f}")
+    return drawn
+
+
+def bars(rows: list[Growth]) -> Table:
+    """Return the same rows as a picture: for each kind, bars of the tasks a second and of the memory."""
+    drawn = Table("", "", "tasks/s", "", "memory MB", "", box=None, pad_edge=False)
+    rate, memory = max(row.rate for row in rows), max(row.memory for row in rows)
+    before = ""
+    for row in sorted(rows, key=lambda row: (row.what, row.number)):
+        if before not in {"", row.what}:
+            drawn.add_row()
+        cells = (f"{row.rate:.1f}", Text("█" * round(row.rate / rate * BAR), "green"))
+        drawn.add_row(
+            row.what if row.what != before else "",
+            str(row.number),
+            *cells,
+            f"{row.memory:.0f}",
+            Text("█" * round(row.memory / memory * BAR), "blue"),
+        )
+        before = row.what
     return drawn
 
 

@@ -72,7 +72,11 @@ def table(rounds: Sequence[Round]) -> Table:
 
 def markdown(rounds: Sequence[Round]) -> str:
     """Return the same table for a page."""
-    drawn = table(rounds)
+    return as_markdown(table(rounds))
+
+
+def as_markdown(drawn: Table) -> str:
+    """Return a table for a page."""
     lines = [[str(column.header) for column in drawn.columns], ["---"] * len(drawn.columns)]
     lines += [[str(cell) for cell in row] for row in zip(*(list(column.cells) for column in drawn.columns), strict=True)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
