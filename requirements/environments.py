@@ -76,6 +76,16 @@ def dropped(environment: str) -> int:
     return 0
 
 
+def included(file: str, files: str, contents: str) -> int:
+    """Write into `files` which other files the requirements in `file` name, a line each, and into `contents` what is in them."""
+    from airflow_celery_lab.configuration import requirements  # `finish` has made it importable.
+
+    others = requirements.files(Path(file), constraints=True)[1:]
+    Path(files).write_bytes(b"".join(os.fsencode(other) + b"\n" for other in others))
+    Path(contents).write_bytes(b"".join(other.read_bytes() for other in others))
+    return 0
+
+
 def said(file: str) -> int:
     """Print as one line what uv has said in `file`: the reason at its end, without the drawing around it."""
     text = Path(file).read_text(encoding="utf-8", errors="replace")
@@ -175,5 +185,5 @@ def _requirement(distribution: Distribution) -> str:
 
 
 if __name__ == "__main__":
-    COMMANDS: list[Callable[..., int]] = [running, unused, lock, added, dropped, said, finish, switch]
+    COMMANDS: list[Callable[..., int]] = [running, unused, lock, added, dropped, included, said, finish, switch]
     sys.exit({command.__name__: command for command in COMMANDS}[sys.argv[1]](*sys.argv[2:]))

@@ -256,6 +256,8 @@ def example(stranger: Stranger) -> Iterator[Example]:
     (command,) = re.findall("^  (LAB_.* )status$", told, flags=re.MULTILINE)
     assert "4 passed" in told
     assert told.count("lab: starting") == told.count("lab: ready after") == 1
+    pools = own.pytest("bash", "-c", f"{command}airflow pools get warehouse --output plain")
+    assert re.search(r"^warehouse +8 ", pools, flags=re.MULTILINE), "the tests' own settings file counts"
     yield own
     assert "lab: stopped" in own.pytest("bash", "-c", f"{command}down --timeout 3")
     assert [one for one in stranger.processes() if str(own.project) in str(one.info)] == []
@@ -289,11 +291,15 @@ def test_a_failing_test_shows_who_ran_what_the_log_the_timeline_and_the_status(e
     ("arguments", "sentence"),
     [
         (["--lab-workers=high-cpu"], "--lab-workers: 'high-cpu' is not NAME = QUEUES:SLOTS; write for example "),
+        (
+            ["--lab-settings-file=none.yaml"],
+            "--lab-settings-file: {project}/none.yaml is not a file; name one of connections, variables and pools.",
+        ),
         (["--lab-dags=dag"], "--lab-dags: there is no folder {project}/dag; name the folder of your DAG files."),
         (["-o", "lab_wrokers=a=b:1"], "{project}/pyproject.toml: there is no option lab_wrokers; did you mean lab_workers?"),
         (
             ["--lab-home=.lab", "--lab-reuse"],
-            "--lab-home names a lab that runs, with workers and an end of its own; leave out --lab-reuse.",
+            "--lab-home names a lab that runs already; leave out --lab-reuse, which is for a new one.",
         ),
     ],
 )
@@ -302,6 +308,20 @@ def test_a_mistake_in_an_option_is_one_sentence(example: Example, arguments: lis
 
     assert told.startswith(f"ERROR: {sentence.format(project=example.project)}")
     assert len(told.splitlines()) == 1
+
+
+def test_tests_without_the_packages_of_the_project_are_refused_before_anything_is_started(example: Example) -> None:
+    file = example.project / "requirements.txt"
+    file.write_text("no-such-thing\n")
+    try:
+        told = example.pytest("pytest", "tests/test_orders.py", "-k", "succeeds", status=1)
+        allowed = example.pytest("pytest", "tests/test_orders.py", "-k", "succeeds", "--lab-reuse", "--no-lab-check-requirements")
+    finally:
+        file.unlink()
+
+    assert f"there is no lab for these tests: {file} asks for what is not installed: no-such-thing; run `" in told
+    assert "`--no-lab-check-requirements` tests without them." in told
+    assert "lab: starting" not in told + allowed
 
 
 @pytest.mark.parametrize(("number", "arguments"), [(signal.SIGINT, ["-n2"]), (signal.SIGKILL, [])])

@@ -521,6 +521,23 @@ def test_a_projects_packages_are_installed_once_in_an_environment_of_its_own_and
     assert [line.split()[1] for line in installs(tmp_path)[5:]] == ["compile", "install"], "they survive an update of the lock"
 
 
+def test_a_change_in_a_file_that_the_requirements_name_counts_as_well(stale: Checkout, project: Path, tmp_path: Path) -> None:
+    (project / "requirements.txt").write_text("one==1\n-r more files.txt\n-c limits.txt\n")
+    (project / "more files.txt").write_text("two==2\n")
+    (project / "limits.txt").write_text("two<3\n")
+    for change in (None, project / "more files.txt", project / "limits.txt"):
+        if change:
+            change.write_text(change.read_text() + "# changed\n")
+        before = len(installs(tmp_path)) if change else 0
+
+        stale.run("setup", cwd=project)
+        after = installs(tmp_path)
+        stale.run("setup", cwd=project)
+
+        assert [line.split()[1] for line in after[before:]] == ["compile", "install"]
+        assert installs(tmp_path) == after, "without a change nothing is installed"
+
+
 def test_packages_that_cannot_be_had_are_told_in_one_sentence_and_tried_again_by_a_start_alone(
     stale: Checkout, project: Path, tmp_path: Path
 ) -> None:

@@ -32,7 +32,7 @@ def orders() -> None:
         price = json.loads(prices)
         return {order: quantity * price[order] for order, quantity in json.loads(quantities).items()}
 
-    @task(retries=2, retry_delay=timedelta(seconds=1))
+    @task(pool="warehouse", retries=2, retry_delay=timedelta(seconds=1))
     def load(sums: dict[str, int], *, params: dict[str, object] | None = None) -> None:
         import sqlite3
         import time

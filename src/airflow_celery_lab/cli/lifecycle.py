@@ -103,7 +103,7 @@ def apply() -> None:
         for sentence in done.failed:
             say(f"lab: warning: {sentence}")
         if done.written:
-            say(f"lab: applied {airflow_settings.FILE}: {', '.join(entry.label for entry in done.written)}")
+            say(f"lab: applied {airflow_settings.path_of(cluster.settings).name}: {', '.join(entry.label for entry in done.written)}")
         _apply(cluster, procfile.instances(cluster.lines()))
 
 

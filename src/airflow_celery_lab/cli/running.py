@@ -139,7 +139,7 @@ def airflow(context: typer.Context) -> NoReturn:
         if context.args[:2] in IN_ONE_PROCESS:
             print(
                 "lab: this runs in one process, on a small database of its own: the lab's scheduler keeps its hands off it, "
-                f"and of its connections, variables and pools only those of .env and {airflow_settings.FILE} are there",
+                f"and of its connections, variables and pools only those of .env and {airflow_settings.path_of(cluster.settings).name} are there",
                 file=sys.stderr,
             )
             variables = debugging_environment(cluster)

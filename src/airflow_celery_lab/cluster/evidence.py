@@ -75,6 +75,7 @@ class Look:
                 supervised=supervised,
                 stale=wanted.stale(records, self._lab.settings),
                 unapplied=self._unapplied() if details and postgres.result() is None else (),
+                settings_file=airflow_settings.path_of(self._lab.settings).name,
                 refused=self._refused() if details else (),
                 newer_environment=NEWER_ENVIRONMENT in self._environ,
                 procfile_differs=bool(supervised) and self._differs(processes),

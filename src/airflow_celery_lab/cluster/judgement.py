@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from airflow_celery_lab.cluster.broker import Queue, Worker
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import airflow_settings
 from airflow_celery_lab.configuration.services import COMPONENTS, Service, describe
 from airflow_celery_lab.launcher.registry import Record
 
@@ -53,6 +52,7 @@ class Evidence:
     stale: Sequence[str] = ()
     #: What of the project's connections, variables and pools is not in the database as the file has it.
     unapplied: Sequence[str] = ()
+    settings_file: str = ""  #: name of the file that they stand in
     #: Sentences on what the project's files ask for and does not get: packages, connections, variables and pools.
     refused: Sequence[str] = ()
     #: A lab that runs keeps this checkout from a new Python environment, for other requirements or another Python.
@@ -229,7 +229,9 @@ def _warnings(evidence: Evidence) -> list[str]:
     warnings += evidence.refused
     if evidence.unapplied:
         advice = "press Ctrl-C and start it again" if foreground else f"`{typed()} apply` applies it"
-        warnings.append(f"{airflow_settings.FILE} has changed, and Airflow does not have it yet: {', '.join(evidence.unapplied)}: {advice}")
+        warnings.append(
+            f"{evidence.settings_file} has changed, and Airflow does not have it yet: {', '.join(evidence.unapplied)}: {advice}"
+        )
     warnings += [
         f"the plugin {error.get('source')} cannot be imported: {_exception(str(error.get('error', '')))}; correct it, and start the lab again"
         for error in evidence.plugin_errors

@@ -8,12 +8,13 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.errors import SettingsError
 
-FILE = "airflow_settings.yaml"
+FILE, VARIABLE = "airflow_settings.yaml", "LAB_SETTINGS_FILE"
 #: `${NAME}` and `${NAME:-default}`; a second `$` before it makes it plain text, as in a compose file.
 REFERENCE = re.compile(r"(\$?)\$\{([A-Za-z_][A-Za-z_0-9]*)(?::-([^}]*))?\}")
 #: Characters in a name, and the number of a port, at most.
@@ -51,39 +52,44 @@ class _Kind(NamedTuple):
     required: tuple[str, ...]
 
 
+def path_of(settings: Settings) -> Path:
+    """Return where the file is, or would be."""
+    return settings.settings_file or settings.project / FILE
+
+
 def of(settings: Settings) -> AirflowSettings:
     """Return what the project's file asks for, nothing where there is none.
 
-    A file that cannot be read at all is refused like a part of it: the lab runs without it.
+    A file that cannot be read at all, or that LAB_SETTINGS_FILE names in vain, is refused like a part of it: the lab runs without it.
     """
-    path = settings.project / FILE
+    path = path_of(settings)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return AirflowSettings()
+        return AirflowSettings(refused=(f"{VARIABLE}={path} is not a file; name one or unset it.",) if settings.settings_file else ())
     except (OSError, UnicodeDecodeError) as error:
         return AirflowSettings(refused=(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}; fix the file.",))
-    return parse(text, settings.dotenv)
+    return parse(text, settings.dotenv, path.name)
 
 
-def parse(text: str, variables: Mapping[str, str]) -> AirflowSettings:
-    """Return what `text` asks for. `${NAME}` is one of `variables`. What is empty, as in Astro's template, is left out."""
+def parse(text: str, variables: Mapping[str, str], name: str = FILE) -> AirflowSettings:
+    """Return what `text`, the file of that `name`, asks for. `${NAME}` is one of `variables`. What is empty, as in Astro's template, is left out."""
     import yaml  # Launchers, which are small, hardly ever come here.
 
     try:
         document = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:  # Its own text quotes the line, which may hold a secret.
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        return AirflowSettings(refused=(f"{FILE}{line} is not YAML: {error.problem}; correct it.",))
+        return AirflowSettings(refused=(f"{name}{line} is not YAML: {error.problem}; correct it.",))
     except yaml.YAMLError:
-        return AirflowSettings(refused=(f"{FILE} has a character that YAML does not allow; remove it.",))
+        return AirflowSettings(refused=(f"{name} has a character that YAML does not allow; remove it.",))
     entries: dict[str, Entry] = {}
     refused: list[str] = []
     for found in _entries(document, variables):
         if isinstance(found, str):
-            refused.append(f"{FILE}: {found}")
+            refused.append(f"{name}: {found}")
         elif found.label in entries:
-            refused.append(f"{FILE}: {found.label} stands there twice; remove one of them.")
+            refused.append(f"{name}: {found.label} stands there twice; remove one of them.")
         else:
             entries[found.label] = found
     return AirflowSettings(tuple(entries.values()), tuple(refused))

@@ -5,8 +5,9 @@ A checkout's `lab` script installs them; the environment of an installed package
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -15,25 +16,52 @@ from airflow_celery_lab.configuration import roots
 
 VARIABLE = "LAB_REQUIREMENTS"
 FILE = "requirements.txt"
+#: A line that names another file: of requirements, or of constraints.
+INCLUDED = re.compile(r"\s*(-r|--requirement|-c|--constraint)[\s=]*([^#]*[^#\s])")
 
 
 def warnings(project: Path, environ: Mapping[str, str]) -> list[str]:
     """Return a sentence where packages that the project's requirements name are missing, none where all are there."""
     path = project / (environ.get(VARIABLE) or FILE)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+    if not path.exists():
         return [f"{VARIABLE}={environ[VARIABLE]} is not a file; name one or unset it."] if environ.get(VARIABLE) else []
+    try:
+        lacking = list(unmet(line for file in files(path) for line in _lines(file)))
+    except FileNotFoundError as error:
+        return [f"{path} names {error.filename}, which is not there; correct its line `-r`."]
     except (OSError, UnicodeDecodeError) as error:
-        return [f"cannot read {path}: {error}; fix the file."]
-    lacking = list(unmet(lines))
+        return [f"cannot read {path}, or a file that it names: {error}; fix the file."]
     if not lacking:
         return []
     how = f"{typed()} setup" if roots.checkout() else f"{sys.executable} -m pip install -r {path}"
     return [f"{path} asks for what is not installed: {', '.join(lacking)}; run `{how}`, which says why if it cannot be had."]
 
 
-def unmet(lines: list[str]) -> Iterator[str]:
+def files(path: Path, known: Sequence[Path] = (), *, constraints: bool = False) -> list[Path]:
+    """Return a file of requirements, and the files that it names with `-r`, and with `-c` where `constraints` are wanted, at any depth.
+
+    As pip has it, a name counts from the folder of the file that it stands in. Addresses are left out.
+
+    Raises:
+        OSError: one cannot be read.
+        UnicodeDecodeError: one is not UTF-8.
+
+    """
+    found = [*known, path]
+    for line in _lines(path):
+        match = INCLUDED.match(line)
+        if match is None or "://" in match[2] or not (constraints or "r" in match[1][:3]):
+            continue
+        if (there := path.parent / match[2]) not in found:
+            found = files(there, found, constraints=constraints)
+    return found
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def unmet(lines: Iterable[str]) -> Iterator[str]:
     """Yield each requirement that the installed packages do not meet. Options, paths and addresses without a name are not looked at."""
     from packaging.requirements import InvalidRequirement, Requirement  # Most projects have none.
 

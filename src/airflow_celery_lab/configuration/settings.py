@@ -34,6 +34,7 @@ SETTINGS = {
     "LAB_LISTENER_TIMEOUT": "seconds after which a task on a queue without a listener fails (default 40; 0: it waits)",
     "LAB_POSTGRES_BIN": "folder that holds postgres and initdb (default: looked for)",
     "LAB_REDIS_SERVER": "path of redis-server or valkey-server (default: looked for)",
+    "LAB_SETTINGS_FILE": "file of connections, variables and pools (default airflow_settings.yaml)",
     "LAB_REQUIREMENTS": "file of the packages that the DAGs need (default requirements.txt)",
     "LAB_VENV": "folder of the Python environment (default .venv)",
     "LAB_PYTHON": "Python that makes the environment (default: looked for)",
@@ -81,6 +82,7 @@ class Settings(NamedTuple):
     state: State
     dags: Path
     procfile: Path | None  #: None: the project's, or the default one where it has none
+    settings_file: Path | None  #: None: airflow_settings.yaml in the project, where it has one
     bind: str
     ports: Ports
     start_timeout: float
@@ -146,6 +148,7 @@ def load(environ: Mapping[str, str], project: Path | None = None) -> Settings:
         state=State(_path(merged, "LAB_HOME", project, ".lab")),
         dags=_path(merged, "LAB_DAGS", project, "dags"),
         procfile=_path(merged, "LAB_PROCFILE", project) if merged.get("LAB_PROCFILE") else None,
+        settings_file=_path(merged, "LAB_SETTINGS_FILE", project) if merged.get("LAB_SETTINGS_FILE") else None,
         bind=_address(merged.get("LAB_BIND") or "127.0.0.1"),
         ports=Ports(**{name: port + offset for name, port in BASE_PORTS.items()}),
         start_timeout=_number(merged, "LAB_START_TIMEOUT", 180, minimum=1),

@@ -72,7 +72,10 @@ def _apply_settings(lab: Lab, variables: dict[str, str]) -> None:
         for sentence in done.failed:
             print(f"lab: warning: {sentence}", flush=True)
         if done.written:
-            print(f"lab: applied {airflow_settings.FILE}: {', '.join(entry.label for entry in done.written)}", flush=True)
+            print(
+                f"lab: applied {airflow_settings.path_of(lab.settings).name}: {', '.join(entry.label for entry in done.written)}",
+                flush=True,
+            )
 
 
 def _is_first(kind: str, name: str, lab: Lab) -> bool:

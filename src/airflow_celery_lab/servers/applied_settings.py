@@ -63,7 +63,8 @@ def apply(lab: Lab, target: Target, variables: Mapping[str, str], *, everything:
         done = [entry for entry in entries if entry.label not in failed]
         written = {**_written(target), **{entry.label: _digest(lab, entry) for entry in done}}
         files.write(target.note, json.dumps({"database": target.identity, "entries": written}))
-    return Applied(done, [f"{airflow_settings.FILE}: {label} is not there: {reason}; correct it." for label, reason in failed.items()])
+    name = airflow_settings.path_of(lab.settings).name
+    return Applied(done, [f"{name}: {label} is not there: {reason}; correct it." for label, reason in failed.items()])
 
 
 def _write(entries: Sequence[Entry], variables: Mapping[str, str]) -> dict[str, str]:

@@ -17,6 +17,8 @@ from airflow_celery_lab.errors import ProcfileError
 
 #: Seconds in which a DAG run has to end.
 TIMEOUT = 300.0
+#: Options that a lab which runs already does not take.
+OF_A_NEW_LAB = ("lab_workers", "lab_settings_file", "lab_reuse")
 #: A worker of the options, such as `worker-io = files,mail:8`.
 WORKER = re.compile(r"\s*([A-Za-z0-9_-]+)\s*=\s*([^\s:,]+(?:\s*,\s*[^\s:,]+)*)\s*:\s*(\d{1,3})\s*")
 
@@ -42,6 +44,8 @@ class Options(NamedTuple):
     project: Path
     dags: Path | None  #: None: as the project has it
     workers: tuple[Worker, ...]  #: none: those of the project's Procfile
+    settings_file: Path | None  #: of connections, variables and pools; None: as the project has it
+    check_requirements: bool
     home: Path | None  #: the state folder of a lab that runs already
     reuse: bool
     keep_failed: bool
@@ -56,25 +60,30 @@ def read(config: pytest.Config, environ: Mapping[str, str]) -> Options:
         pytest.UsageError: one cannot be used.
 
     """
-    dags = _folder(config, "lab_dags")
+    dags = _path(config, "lab_dags")
     if dags is not None and not dags.is_dir():
         raise pytest.UsageError(f"{_origin(config, 'lab_dags')}: there is no folder {dags}; name the folder of your DAG files.")
-    home = _folder(config, "lab_home")
-    reuse, workers = config.getoption("lab_reuse"), config.getoption("lab_workers")
-    if config.getoption("lab_home") and (workers or reuse):
+    home, settings_file = _path(config, "lab_home"), _path(config, "lab_settings_file")
+    if settings_file is not None and not settings_file.is_file():
         raise pytest.UsageError(
-            f"--lab-home names a lab that runs, with workers and an end of its own; leave out {'--lab-workers' if workers else '--lab-reuse'}."
+            f"{_origin(config, 'lab_settings_file')}: {settings_file} is not a file; name one of connections, variables and pools."
         )
+    reuse, workers = config.getoption("lab_reuse"), config.getoption("lab_workers")
+    if given := [name for name in OF_A_NEW_LAB if config.getoption("lab_home") and config.getoption(name)]:
+        raise pytest.UsageError(f"--lab-home names a lab that runs already; leave out {_flag(given[0])}, which is for a new one.")
+    check = config.getoption("lab_check_requirements")
     return Options(
         project=_project(config.rootpath, environ, dags),
         dags=dags,
         workers=parse_workers(workers or config.getini("lab_workers") or (), _origin(config, "lab_workers")) if home is None else (),
+        settings_file=settings_file if home is None else None,
+        check_requirements=check if check is not None else config.getini("lab_check_requirements") is not False,
         home=home,
         # Continuous integration begins with nothing; someone who types the option there means it.
         reuse=home is None and (reuse if reuse is not None else bool(config.getini("lab_reuse")) and not environ.get("CI")),
         keep_failed=bool(config.getoption("lab_keep_failed") or config.getini("lab_keep_failed")),
         timeout=_seconds(config),
-        output=_folder(config, "lab_output"),
+        output=_path(config, "lab_output"),
     )
 
 
@@ -154,8 +163,8 @@ def _file(rootdir: Path) -> str:
     return "pytest.ini" if (rootdir / "pytest.ini").exists() else "pyproject.toml"
 
 
-def _folder(config: pytest.Config, name: str) -> Path | None:
-    """Return the folder that an option names: relative to where pytest was typed, or to the configuration file."""
+def _path(config: pytest.Config, name: str) -> Path | None:
+    """Return the folder or file that an option names: relative to where pytest was typed, or to the configuration file."""
     typed: Any = config.getoption(name)
     if typed:
         return config.invocation_params.dir / Path(typed).expanduser()
@@ -174,6 +183,10 @@ def _seconds(config: pytest.Config) -> float:
     return seconds
 
 
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _origin(config: pytest.Config, name: str) -> str:
     """Return where an option stands, as the user wrote it."""
-    return f"--{name.replace('_', '-')}" if config.getoption(name) else f"{config.inipath}: {name}"
+    return _flag(name) if config.getoption(name) else f"{config.inipath}: {name}"

@@ -35,6 +35,8 @@ OPTIONS = (
     Option(
         "lab_workers", "linelist", "NAME=QUEUES:SLOTS", "A worker in place of the Procfile's, such as worker-io=files,mail:8; repeat it."
     ),
+    Option("lab_settings_file", "string", "FILE", "Connections, variables and pools (default: the project's airflow_settings.yaml)."),
+    Option("lab_check_requirements", "bool", "", "Refuse the tests where a package of requirements.txt is missing (default: it does)."),
     Option("lab_reuse", "bool", "", "Keep the lab for the next session, or use the one that was kept (in the file: not where CI is set)."),
     Option("lab_home", "string", "DIR", "Use the lab that runs with this state folder, and leave it running."),
     Option("lab_keep_failed", "bool", "", "Keep the lab when a test has failed, to look into it."),

@@ -154,8 +154,11 @@ class Session:
         return self._keeper.home
 
     def _attach(self) -> Cluster:
+        from airflow_celery_lab.configuration import requirements
         from airflow_celery_lab.testing import shared
 
+        if self.options.check_requirements and (lacking := requirements.warnings(self.options.project, self._shell)):
+            raise pytest.UsageError(f"{lacking[0]} `--no-lab-check-requirements` tests without them.")
         if self.options.home is not None:
             return shared.attach_running(self.options, self._shell, self.options.home)
         attach = shared.attach_reused if self.options.reuse else shared.attach

@@ -18,7 +18,7 @@ from airflow_celery_lab.cli.app import progress
 from airflow_celery_lab.cluster import faults, journal, trees
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import procfile, roots, settings
+from airflow_celery_lab.configuration import airflow_settings, procfile, roots, settings
 from airflow_celery_lab.configuration.state import State
 from airflow_celery_lab.errors import LabError, NotReadyError, NotRunningError
 from airflow_celery_lab.testing.home import Home, locked
@@ -171,6 +171,7 @@ def _start(home: Home, options: Options, shell: Mapping[str, str], say: Callable
         "LAB_HOME": str(home.state),
         "LAB_PORT_OFFSET": str(free_offset()),
         **({"LAB_DAGS": str(options.dags)} if options.dags else {}),
+        **({airflow_settings.VARIABLE: str(options.settings_file)} if options.settings_file else {}),
     }
     if options.workers:
         lines = procfile.read(options.project, named=settings.load(environ, options.project).procfile)
@@ -216,8 +217,13 @@ def _wanted(options: Options, environ: Mapping[str, str]) -> str:
         sorted(f"{one.name} {one.version}" for one in metadata.distributions()),
         options.workers,
         str(options.dags),
+        _content(options.settings_file or airflow_settings.path_of(config)),
         [line[:2] for line in procfile.of(config, environ)],
         config.dotenv_print,
         sorted((name, value) for name, value in environ.items() if name.startswith(("LAB_", "AIRFLOW"))),
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _content(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
