@@ -21,6 +21,10 @@ def main(arguments: list[str]) -> int:
             from airflow_celery_lab.supervision import honcho
 
             return honcho.run(arguments[1:], os.environ, _say)
+        if arguments[:1] == ["autoscaler"]:
+            from airflow_celery_lab.autoscale import autoscaler
+
+            return autoscaler.main(arguments[1:], os.environ, lambda text: print(text, flush=True))
         command.remember(sys.argv[0])
         from airflow_celery_lab.cli.main import main as command_line
 
