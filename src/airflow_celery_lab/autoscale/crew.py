@@ -115,7 +115,7 @@ class Crew:
                 break
             target, last = wider, number
         if last > before:
-            self._change(target, "added", last)
+            self._change(scene.processes, target, "added", last)
             self._say(f"{self.line}: {_workers(last)}, was {before}: {why}")
         if shortage and not self._is_short:
             self._say(f"{self.line}: {_workers(last)}, and not {count}: {shortage}")
@@ -146,7 +146,8 @@ class Crew:
             was_idle, self._was_idle = self._was_idle, idle
             if not (idle and was_idle):
                 return f"; {worker} ends when it has no tasks" if hold else f"; {worker}, which is to end, does not answer"
-        self._change(wanted.scaled(scene.processes, scene.lines, {self.line: self._count - 1}), "removed", self._count - 1)
+        fewer = wanted.scaled(scene.processes, scene.lines, {self.line: self._count - 1})
+        self._change(scene.processes, fewer, "removed", self._count - 1)
         self._draining = ""
         self._say(f"{self.line}: {_workers(self._count)}, was {self._count + 1}: {worker} had nothing left to do")
         return ""
@@ -171,10 +172,11 @@ class Crew:
         except Exception:  # noqa: BLE001  # kombu and redis raise many kinds; the next look asks again
             return None
 
-    def _change(self, target: Processes, what: str, count: int) -> None:
-        plan = self._cluster.supervisor.apply(target)
-        self._count = count
+    def _change(self, current: Processes, target: Processes, what: str, count: int) -> None:
+        plan = wanted.plan(current, target)
         journal.note(self._cluster.lab.state, f"autoscaler {what}", [*plan.added, *plan.removed])
+        self._cluster.supervisor.apply(target)
+        self._count = count
 
 
 def _as_it_runs(name: str, scene: Scene) -> list[Line]:
