@@ -127,7 +127,7 @@ class _Shift:
             own = names.process_name(environ) or ""
             for one in allowed:
                 count = wanted.count(processes, lines, one.line)
-                note = Autoscaled(*one, count, count, "it has just started", "", own, os.getpid())
+                note = Autoscaled(one.line, one.least, one.most, count, count, "it has just started", "", own, os.getpid())
                 self._crews.append(Crew(self._cluster, environ, Claim(self._cluster.lab.state, note), say))
             self._prepare(say)
         except LabError:

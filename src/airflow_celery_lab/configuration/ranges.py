@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
@@ -64,6 +63,8 @@ def require_workers(wanted: Iterable[Range], workers: Collection[str], others: C
     for one in wanted:
         if one.line in workers:
             continue
+        import difflib  # Launchers import this module, and stay small.
+
         close = difflib.get_close_matches(one.line, workers, n=1)
         hint = f"did you mean {close[0]}?" if close else f"the workers are {', '.join(workers) or 'none'}."
         what = "is no worker, and nothing else can be autoscaled" if one.line in others else "is no line of the Procfile"
