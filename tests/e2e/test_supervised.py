@@ -193,7 +193,14 @@ def test_workers_come_with_the_load_and_end_warm_and_neither_apply_nor_scale_is_
     assert "lab: worker-default stays at 3 workers, as its autoscaler wants\nlab: nothing to do" in applied
     assert "the Procfile differs" not in background.command("status", check=False).stdout
     (line,) = pages.data(cluster)["status"]["autoscaled"]
-    assert [line[field] for field in ("line", "wanted", "actual", "least", "most", "process")] == ["worker-default", 3, 3, 1, 3, "autoscaler"]
+    assert [line[field] for field in ("line", "wanted", "actual", "least", "most", "process")] == [
+        "worker-default",
+        3,
+        3,
+        1,
+        3,
+        "autoscaler",
+    ]
     assert "on 4 slots a worker" in line["why"]
     wait_until(lambda: None if cluster.api.run_state("fan_out", run_id) == "success" else "running", 60, "the run")
     wait_until(lambda: "there still" if more & cluster.supervisor.processes.keys() else None, 90, "the end of the two workers")

@@ -159,10 +159,16 @@ WORKER = "worker: ./lab exec airflow celery worker\n"
     [
         ("a: ./lab exec autoscale\n", r"^Procfile line 2 \(a\): `autoscale` needs a worker's line"),
         ("a: ./lab exec autoscale worker=2..1\n", r"^Procfile line 2 \(a\): 'worker=2..1' ends before it begins"),
-        ("a: ./lab exec autoscaler worker=1..2\n", r"^Procfile line 2 \(a\): there is no program 'autoscaler' to run; did you mean 'autoscale'\?"),
+        (
+            "a: ./lab exec autoscaler worker=1..2\n",
+            r"^Procfile line 2 \(a\): there is no program 'autoscaler' to run; did you mean 'autoscale'\?",
+        ),
         ("a: ./lab autoscale worker=1..2\n", r"^Procfile line 2 \(a\): the launcher is missing; write `\S+ exec autoscale worker=1..2`"),
         ("a: ./lab exec autoscale wrker=1..2\n", r"^Procfile \(a\): wrker is no line of the Procfile; did you mean worker\?$"),
-        ("a: ./lab exec autoscale worker=1..2\nb: ./lab exec autoscale worker=1..3\n", "^a and b both autoscale worker; remove it from one"),
+        (
+            "a: ./lab exec autoscale worker=1..2\nb: ./lab exec autoscale worker=1..3\n",
+            "^a and b both autoscale worker; remove it from one",
+        ),
     ],
 )
 def test_an_autoscalers_line_that_makes_no_sense_is_refused_before_anything_starts(lines: str, sentence: str) -> None:
@@ -179,7 +185,7 @@ def test_an_autoscalers_line_may_name_the_launcher_again(words: str) -> None:
 
 def test_an_autoscaler_runs_once() -> None:
     assert "autoscaler" not in procfile.instances(OWN, {"autoscaler": 0})
-    with pytest.raises(ProcfileError, match="^autoscaler cannot run 2 times"):
+    with pytest.raises(ProcfileError, match=r"^autoscaler cannot run 2 times"):
         procfile.instances(OWN, {"autoscaler": 2})
 
 
@@ -197,7 +203,9 @@ def test_an_autoscaler_that_the_procfile_names_no_more_has_no_say_in_it() -> Non
 
     assert autoscaled.kept([note], running, OWN) == {"worker": 3}
     assert autoscaled.kept([note], running, OWN[:1]) == {}
-    other = procfile.parse("worker: ./lab exec airflow celery worker\nb: ./lab exec airflow celery worker\nautoscaler: ./lab exec autoscale b=1..2\n")
+    other = procfile.parse(
+        "worker: ./lab exec airflow celery worker\nb: ./lab exec airflow celery worker\nautoscaler: ./lab exec autoscale b=1..2\n"
+    )
     assert autoscaled.kept([note], running, other) == {}
 
 
@@ -210,10 +218,15 @@ def test_servers_are_started_for_as_many_workers_as_there_may_be() -> None:
 
 
 def test_a_count_of_a_line_with_an_autoscaler_is_refused_with_what_to_do() -> None:
-    for process, advice in (("", r"end it first, with Ctrl-C where it runs, or with `kill 4711`"), ("scaler", r"or end it with `\S+ stop scaler` first")):
+    for process, advice in (
+        ("", r"end it first, with Ctrl-C where it runs, or with `kill 4711`"),
+        ("scaler", r"or end it with `\S+ stop scaler` first"),
+    ):
         with pytest.raises(ProcfileError, match=rf"^worker has an autoscaler, which runs 1 to 6 of it; .*{advice}\.$"):
             autoscaled.refuse({"worker": 2}, [NOTE._replace(process=process)])
-    with pytest.raises(ProcfileError, match="^worker has an autoscaler in the Procfile, autoscaler, which runs 1 to 6 of it; change the range"):
+    with pytest.raises(
+        ProcfileError, match=r"^worker has an autoscaler in the Procfile, autoscaler, which runs 1 to 6 of it; change the range"
+    ):
         autoscaled.refuse({"worker": 2}, [], OWN)
     autoscaled.refuse({"redis": 1}, [NOTE], OWN)
 
@@ -225,7 +238,9 @@ def test_a_line_has_one_autoscaler_at_a_time_which_is_known_while_it_lives(tmp_p
     claim.update(actual=2, draining="worker-2")
 
     assert autoscaled.read(state) == [note._replace(actual=2, draining="worker-2")]
-    with pytest.raises(AlreadyRunningError, match=rf"^worker has an autoscaler already \(pid {os.getpid()}\); .* `\S+ stop autoscaler` first\.$"):
+    with pytest.raises(
+        AlreadyRunningError, match=rf"^worker has an autoscaler already \(pid {os.getpid()}\); .* `\S+ stop autoscaler` first\.$"
+    ):
         Claim(state, note)
     claim.release()
     assert autoscaled.read(state) == []
@@ -239,7 +254,9 @@ def test_what_a_killed_autoscaler_has_left_undone_is_known_to_the_next_one(tmp_p
     killed._lock.close()
 
     assert autoscaled.read(state) == []
-    assert Claim(state, NOTE).left == "worker-3"
+    following = Claim(state, NOTE)
+    assert following.left == "worker-3"
+    following.release()
 
 
 def test_a_damaged_note_is_left_out(tmp_path: Path) -> None:
@@ -248,8 +265,10 @@ def test_a_damaged_note_is_left_out(tmp_path: Path) -> None:
     state.autoscaled("worker").write_text('{"line": ')
 
     assert autoscaled.read(state) == []
-    claim.release()
-    assert Claim(state, NOTE).left == ""
+    claim._lock.close()
+    following = Claim(state, NOTE)
+    assert following.left == ""
+    following.release()
 
 
 def test_what_runs_is_changed_by_one_at_a_time(tmp_path: Path) -> None:

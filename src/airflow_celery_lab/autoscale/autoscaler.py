@@ -37,7 +37,9 @@ def main(words: Sequence[str], environ: Mapping[str, str], say: Say) -> int:
     allowed = ranges.parse(words)
     stop = _Stop()
     if "HONCHO_PROCESS_NAME" in environ:  # To end would end the lab.
-        say(f"lab: the lab runs in the foreground, where no worker can come or go: nothing is autoscaled; `{typed()} up -d` starts one that is.")
+        say(
+            f"lab: the lab runs in the foreground, where no worker can come or go: nothing is autoscaled; `{typed()} up -d` starts one that is."
+        )
         stop.wait(None)
     else:
         _Autoscaler(allowed, environ, say).run(stop)

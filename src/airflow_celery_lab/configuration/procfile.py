@@ -149,7 +149,9 @@ def instances(lines: Sequence[Line], counts: Mapping[str, int] | None = None) ->
     counts = counts or {}
     for name, count in counts.items():
         if require_line(lines, name).service.ranges and count > 1:
-            raise ProcfileError(f"{name} cannot run {count} times: one autoscaler is enough for a line; leave it at 1, or 0 for none.", process=name)
+            raise ProcfileError(
+                f"{name} cannot run {count} times: one autoscaler is enough for a line; leave it at 1, or 0 for none.", process=name
+            )
     processes: dict[str, str] = {}
     for line in lines:
         for number in range(1, counts.get(line.name, 1) + 1):

@@ -39,7 +39,9 @@ def parse(texts: Sequence[str]) -> tuple[Range, ...]:
 
     """
     if not texts:
-        raise ProcfileError(f"`autoscale` needs a worker's line of the Procfile and its range, {SHAPE}; write for example worker-default=1..6.")
+        raise ProcfileError(
+            f"`autoscale` needs a worker's line of the Procfile and its range, {SHAPE}; write for example worker-default=1..6."
+        )
     found: dict[str, Range] = {}
     for one in map(_range, texts):
         if one.line in found:
