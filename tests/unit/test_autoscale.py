@@ -97,6 +97,7 @@ def test_a_long_history_is_forgotten_but_for_what_the_next_look_needs() -> None:
         (0, 1, 4, "no tasks on 4 slots a worker, and 1 at least"),
         (100, 6, 4, "100 tasks on 4 slots a worker, and 6 at most"),
         (5, 6, 4, "5 tasks on 4 slots a worker, for 0 of 30 s"),
+        (0, 9, 4, "no tasks on 4 slots a worker, and 6 at most"),
     ],
 )
 def test_a_decision_says_why(tasks: int, current: int, slots: int, why: str) -> None:

@@ -17,7 +17,7 @@ from airflow_celery_lab.cluster.autoscaled import Autoscaled, Claim
 from airflow_celery_lab.cluster.changing import changing
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import demand, names, procfile, ranges
+from airflow_celery_lab.configuration import demand, names, procfile, ranges, settings
 from airflow_celery_lab.configuration.ranges import Range
 from airflow_celery_lab.errors import LabError, ModeError, NotReadyError, NotRunningError
 from airflow_celery_lab.launcher import reaper, registry
@@ -43,6 +43,8 @@ def main(words: Sequence[str], environ: Mapping[str, str], say: Say) -> int:
         stop.wait(None)
     else:
         _Autoscaler(allowed, environ, say).run(stop)
+        if names.process_name(environ) is None:
+            say(f"lab: stopped; the workers stay as they are, until `{typed()} apply`")
     return 128 + stop.number
 
 
@@ -86,8 +88,12 @@ class _Autoscaler:
             while not stop.wait(INTERVAL):
                 self._look()
         finally:
-            if self._shift:
-                self._shift.end()
+            self._end()
+
+    def _end(self) -> None:
+        if self._shift:
+            self._shift.end()
+        self._shift = None
 
     def _look(self) -> None:
         try:
@@ -95,9 +101,8 @@ class _Autoscaler:
                 self._shift = _Shift(self._allowed, self._environ, self._say)
             self._shift.look()
         except LabError as error:
-            if self._shift and isinstance(error, (NotRunningError, ModeError)):  # The next one may have other ports and processes.
-                self._shift.end()
-                self._shift = None
+            if isinstance(error, (NotRunningError, ModeError)):  # The next life may have other ports and processes.
+                self._end()
             elif self._shift:
                 self._shift.interrupt(str(error))
             if str(error) != self._trouble:
@@ -119,6 +124,9 @@ class _Shift:
             LabError: the lab does not run in the background, or cannot have so many workers, or another autoscaler has a line.
 
         """
+        state = settings.load(environ).state
+        if not state.secrets.exists():  # Nor is any made, as `clean` may have removed them.
+            raise NotRunningError(f"there is no lab in {state.home} yet; start it with `{typed()} up -d`.", path=state.home)
         self._cluster = Cluster.open(environ, writing=False)
         self._loads = Loads(self._cluster.lab)
         self._crews: list[Crew] = []

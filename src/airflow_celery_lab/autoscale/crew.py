@@ -21,6 +21,8 @@ from airflow_celery_lab.configuration.procfile import Line, Processes
 from airflow_celery_lab.supervision import wanted
 from airflow_celery_lab.supervision.supervisord import ALIVE
 
+#: Seconds in which a new worker takes its memory: until then it counts as one that is still to come.
+SETTLING = 20.0
 #: Is told what is done, in sentences.
 Say = Callable[[str], None]
 
@@ -51,6 +53,8 @@ class Crew:
         #: Is to listen to its queues again, and has not confirmed that.
         self._returning = claim.left
         self._is_short = False
+        #: Until when workers settle, and how many there were before them.
+        self._settled = (0.0, 0)
 
     @property
     def line(self) -> str:
@@ -109,13 +113,18 @@ class Crew:
     def _add(self, scene: Scene, before: int, count: int, why: str) -> str:
         """Start workers until there are `count`, as far as there is memory for them; return what is to be said of that."""
         target, last, shortage = scene.processes, before, None
+        until, settled = self._settled
+        if time.monotonic() > until:
+            settled = before
+        running = wanted.scaled(scene.processes, scene.lines, {self.line: settled})
         for number in range(before + 1, count + 1):
             wider = wanted.scaled(scene.processes, scene.lines, {self.line: number})
-            if shortage := self._cluster.shortage(wider):
+            if shortage := self._cluster.shortage(wider, running):
                 break
             target, last = wider, number
         if last > before:
             self._change(scene.processes, target, "added", last)
+            self._settled = (time.monotonic() + SETTLING, settled)
             self._say(f"{self.line}: {_workers(last)}, was {before}: {why}")
         if shortage and not self._is_short:
             self._say(f"{self.line}: {_workers(last)}, and not {count}: {shortage}")

@@ -34,15 +34,15 @@ def decide(loads: Sequence[Load], current: int, allowed: Range, slots: int) -> D
     now = loads[-1]
     needed = allowed.bound(workers(now.tasks, slots))
     if needed >= current:
-        return Decision(needed, _why(now.tasks, slots, allowed))
+        return Decision(needed, _told(now.tasks, slots) + _bounded(workers(now.tasks, slots), allowed))
     begin = now.when - PATIENCE
     if loads[0].when > begin:  # Nobody has looked for so long yet; but what is beyond the range does not wait.
-        told = f", for {now.when - loads[0].when:.0f} of {PATIENCE:.0f} s"
-        return Decision(allowed.bound(current), _why(now.tasks, slots, allowed) + told)
+        lately = _bounded(current, allowed) or f", for {now.when - loads[0].when:.0f} of {PATIENCE:.0f} s"
+        return Decision(allowed.bound(current), _told(now.tasks, slots) + lately)
     peak = max(load.tasks for load in loads if load.when >= begin)
     wanted = min(current, allowed.bound(workers(peak, slots)))
-    told = f", and up to {peak} in the last {PATIENCE:.0f} s" if wanted > needed else ""
-    return Decision(wanted, _why(now.tasks, slots, allowed) + told)
+    lately = f", and up to {peak} in the last {PATIENCE:.0f} s" if wanted > needed else _bounded(workers(peak, slots), allowed)
+    return Decision(wanted, _told(now.tasks, slots) + lately)
 
 
 def recent(loads: Sequence[Load], new: Load) -> list[Load]:
@@ -59,9 +59,12 @@ def workers(tasks: int, slots: int) -> int:
     return -(-tasks // slots)
 
 
-def _why(tasks: int, slots: int, allowed: Range) -> str:
-    told = f"{tasks or 'no'} task{'' if tasks == 1 else 's'} on {slots} slot{'' if slots == 1 else 's'} a worker"
-    needed = workers(tasks, slots)
+def _told(tasks: int, slots: int) -> str:
+    return f"{tasks or 'no'} task{'' if tasks == 1 else 's'} on {slots} slot{'' if slots == 1 else 's'} a worker"
+
+
+def _bounded(needed: int, allowed: Range) -> str:
+    """Return what of a range makes it another number than that which the load needs."""
     if needed > allowed.most:
-        return f"{told}, and {allowed.most} at most"
-    return f"{told}, and {allowed.least} at least" if needed < allowed.least else told
+        return f", and {allowed.most} at most"
+    return f", and {allowed.least} at least" if needed < allowed.least else ""

@@ -134,6 +134,7 @@ def wait(
 
 
 def _up_in_the_background(cluster: Cluster, counts: dict[str, int]) -> None:
+    cluster.require_countable(counts)
     if cluster.supervisor.running and cluster.differs(counts):
         say(f"lab: runs already, with other processes than the Procfile names: `{typed()} apply` applies the Procfile")
     with last_words(cluster):

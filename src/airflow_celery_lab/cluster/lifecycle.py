@@ -42,9 +42,8 @@ class Lifecycle(Readiness):
 
         """
         begin = time.monotonic()
-        lines = self.lines()
-        autoscaled.refuse(counts or {}, autoscaled.read(self.lab.state), lines)
-        target = procfile.instances(lines, counts)
+        self.require_countable(counts or {})
+        target = procfile.instances(self.lines(), counts)
         if states := self.supervisor.states():
             self.supervisor.launch(name for name, state in states.items() if state in ENDED)
         else:
@@ -55,6 +54,15 @@ class Lifecycle(Readiness):
             self.supervisor.start(target, self._environ)
         self.wait_for(list(self.supervisor.processes), on_wait)
         return time.monotonic() - begin
+
+    def require_countable(self, counts: Mapping[str, int]) -> None:
+        """Do nothing when no line of `counts` has an autoscaler, nor gets one when the lab starts.
+
+        Raises:
+            ProcfileError: one has.
+
+        """
+        autoscaled.refuse(counts, autoscaled.read(self.lab.state), self.lines())
 
     def differs(self, counts: Mapping[str, int] | None = None) -> Plan:
         """Return what `apply` would do, with so many instances of lines as `counts` says."""
@@ -88,10 +96,11 @@ class Lifecycle(Readiness):
         """Return what `target` asks of the servers and of the machine."""
         return demand.of(procfile.services_of(target).values(), environment.sizes(self.lab, self._environ))
 
-    def shortage(self, target: Processes) -> str | None:
-        """Return a sentence when this machine may not have the memory for `target` beside what runs."""
-        running = self.demand(self.supervisor.processes) if self.supervisor.running else None
-        return limits.shortage(self.demand(target), limits.available(), running)
+    def shortage(self, target: Processes, running: Processes | None = None) -> str | None:
+        """Return a sentence when this machine may not have the memory for `target` beside what runs, or `running` of it."""
+        if running is None and self.supervisor.running:
+            running = self.supervisor.processes
+        return limits.shortage(self.demand(target), limits.available(), None if running is None else self.demand(running))
 
     def require_given(self, target: Processes) -> None:
         """Do nothing when the running servers can give what `target` asks for.
