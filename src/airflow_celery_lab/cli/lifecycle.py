@@ -114,8 +114,9 @@ def scale_command(
     counts: Annotated[list[str], typer.Argument(metavar="NAME=N...", help="A line of the Procfile, and how many times it runs.")],
 ) -> None:
     """Run a line of the Procfile N times, until `apply` or `down`."""
+    wanted = _counts(counts)
     with Cluster.open() as cluster:
-        _apply(cluster, lambda: cluster.scaled(_counts(counts)))
+        _apply(cluster, lambda: cluster.scaled(wanted))
 
 
 @app.command()
