@@ -22,6 +22,10 @@ def main(arguments: list[str]) -> int:
             from airflow_celery_lab.supervision import honcho
 
             return honcho.run(arguments[1:], os.environ, _say)
+        if arguments[:1] == ["autoscaler"]:
+            from airflow_celery_lab.autoscale import autoscaler
+
+            return autoscaler.main(arguments[1:], os.environ, lambda text: print(text, flush=True))
         # Nothing that is imported is garbage: looking for some takes a tenth of the time of a short command.
         gc.set_threshold(100_000)
         command.remember(sys.argv[0])

@@ -21,7 +21,7 @@ import psycopg2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from airflow_celery_lab.cluster import trees
+from airflow_celery_lab.cluster import journal, trees
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.runs import Task
 from airflow_celery_lab.configuration.credentials import ADMIN
@@ -174,6 +174,33 @@ def test_applying_an_edited_procfile_touches_only_what_differs(background: Throw
     wait_until(lambda: None if cluster.api.run_state("fan_out", running) == "success" else "running", 60, "the run")
     assert {task.try_number for task in cluster.look("fan_out", running).tasks} == {1}
     assert "lab: nothing to do" in background.command("apply").stdout
+
+
+def test_workers_come_with_the_load_and_end_warm_and_neither_apply_nor_scale_is_in_their_way(
+    background: ThrowawayLab, procfile: Path
+) -> None:
+    cluster = background.cluster
+    procfile.write_text(procfile.read_text() + "autoscaler: ./lab exec autoscale worker-default=1..2\n")
+    background.command("apply")
+    before = pids(cluster)
+    run_id = cluster.trigger("fan_out", {"tasks": 24, "seconds": 4})
+
+    wait_until(lambda: None if "worker-default-2" in names(cluster) else "not there", 60, "one more worker")
+
+    refused, applied = background.command("scale", "worker-default=1", check=False), background.command("apply").stdout
+    assert (refused.returncode, "has an autoscaler, which runs 1 to 2 of it" in refused.stderr) == (11, True)
+    assert "lab: worker-default stays at 2 workers, as its autoscaler wants\nlab: nothing to do" in applied
+    assert "the Procfile differs" not in background.command("status", check=False).stdout
+    (line,) = pages.data(cluster)["status"]["autoscaled"]
+    expected = {"line": "worker-default", "wanted": 2, "actual": 2, "least": 1, "most": 2, "process": "autoscaler"}
+    assert expected.items() <= line.items()
+    assert "on 4 slots a worker" in line["why"]
+    wait_until(lambda: None if cluster.api.run_state("fan_out", run_id) == "success" else "running", 60, "the run")
+    wait_until(lambda: None if pids(cluster) == before else "there still", 90, "the end of the second worker")
+    tasks = cluster.look("fan_out", run_id).tasks
+    assert ({task.try_number for task in tasks}, {task.worker for task in tasks}) == ({1}, {"worker-default", "worker-default-2"})
+    acts = [f"{act.what} {', '.join(act.names)}" for act in journal.read(cluster.lab.state) if act.what.startswith("autoscaler")]
+    assert acts == [f"autoscaler {what} worker-default-2" for what in ("added", "drains", "removed")]
 
 
 def waited(cluster: Cluster) -> object:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_celery_lab.cluster import judgement as status
+from airflow_celery_lab.cluster.autoscaled import Autoscaled
 from airflow_celery_lab.cluster.broker import Queue, Worker
 from airflow_celery_lab.cluster.judgement import Evidence, Job, ProcessStatus
 from airflow_celery_lab.configuration import procfile, services
@@ -312,7 +313,7 @@ def test_flower_need_not_list_a_worker_that_runs_a_task_itself_and_so_answers_no
 def test_the_json_of_a_status_names_its_fields() -> None:
     data = status.judge(EXPECTED, ALL_WELL).as_json()
 
-    assert set(data) == {"ready", "processes", "workers", "queues", "warnings"}
+    assert set(data) == {"ready", "processes", "workers", "queues", "warnings", "autoscaled"}
     assert set(data["processes"][0]) == {"name", "kind", "state", "pid", "ready", "reason", "memory_mb"}
     assert data["workers"] == [{"name": "worker-a", "queues": ["a", "b"], "concurrency": 4, "running": 0}]
     assert data["queues"][0] == {"name": "a", "waiting": 0, "listeners": ["worker-a"]}
@@ -389,3 +390,15 @@ def test_a_python_environment_that_waits_is_told_with_what_makes_the_lab_use_it(
     now = status.judge(EXPECTED, replace(ALL_WELL, records=records, newer_environment=True))
 
     assert now.warnings == [f"what the Python environment is made from has changed, and a newer one waits: {advice}"]
+
+
+def test_a_worker_that_its_autoscaler_drains_is_no_fault() -> None:
+    silent = replace(ALL_WELL, workers=[Worker("worker-a", [], 4, 2)])
+    line = Autoscaled("worker-a", 0, 2, 0, 1, "no tasks on 4 slots a worker", "worker-a", "autoscaler", 7)
+
+    now = status.judge(EXPECTED, replace(silent, autoscaled=[line]))
+
+    assert (now.ready, now.autoscaled) == (True, [line])
+    assert next(process.state for process in now.processes if process.name == "worker-a") == "draining"
+    assert now.as_json()["autoscaled"][0]["why"] == "no tasks on 4 slots a worker"
+    assert not status.judge(EXPECTED, replace(silent, autoscaled=[line._replace(draining="")])).ready

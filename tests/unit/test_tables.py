@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console, RenderableType
 
 from airflow_celery_lab.cli import tables as display
+from airflow_celery_lab.cluster.autoscaled import Autoscaled
 from airflow_celery_lab.cluster.broker import Queue, Worker
 from airflow_celery_lab.cluster.judgement import ProcessStatus, Status
 from airflow_celery_lab.cluster.runs import Run, Task
@@ -51,6 +53,16 @@ def test_a_status_shows_workers_queues_and_warnings() -> None:
     assert "a 0 worker-a" in shown
     assert "gpu 3 none" in shown
     assert shown[-1] == "warning: 3 tasks wait"
+
+
+def test_a_status_shows_how_many_workers_an_autoscaler_wants_and_why() -> None:
+    line = Autoscaled("worker-a", 1, 6, 3, 2, "12 tasks on 4 slots a worker", "", "", 7)
+
+    shown = lines(display.status(replace(STATUS, autoscaled=[line])))
+
+    assert "AUTOSCALED WANTED ACTUAL RANGE WHY" in shown
+    assert "worker-a 3 2 1..6 12 tasks on 4 slots a worker" in shown
+    assert not [text for text in lines(display.status(STATUS)) if "AUTOSCALED" in text]
 
 
 def test_a_status_of_a_stopped_lab_shows_its_processes_alone() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import typer
@@ -104,7 +104,9 @@ def apply() -> None:
             say(f"lab: warning: {sentence}")
         if done.written:
             say(f"lab: applied {airflow_settings.path_of(cluster.settings).name}: {', '.join(entry.label for entry in done.written)}")
-        _apply(cluster, procfile.instances(cluster.lines()))
+        for name, count in cluster.kept().items():
+            say(f"lab: {name} stays at {count} worker{'' if count == 1 else 's'}, as its autoscaler wants")
+        _apply(cluster, cluster.target)
 
 
 @app.command(name="scale")
@@ -112,8 +114,9 @@ def scale_command(
     counts: Annotated[list[str], typer.Argument(metavar="NAME=N...", help="A line of the Procfile, and how many times it runs.")],
 ) -> None:
     """Run a line of the Procfile N times, until `apply` or `down`."""
+    wanted = _counts(counts)
     with Cluster.open() as cluster:
-        _apply(cluster, cluster.scaled(_counts(counts)))
+        _apply(cluster, lambda: cluster.scaled(wanted))
 
 
 @app.command()
@@ -132,6 +135,7 @@ def wait(
 
 
 def _up_in_the_background(cluster: Cluster, counts: dict[str, int]) -> None:
+    cluster.require_countable(counts)
     if cluster.supervisor.running and cluster.differs(counts):
         say(f"lab: runs already, with other processes than the Procfile names: `{typed()} apply` applies the Procfile")
     with last_words(cluster):
@@ -139,23 +143,26 @@ def _up_in_the_background(cluster: Cluster, counts: dict[str, int]) -> None:
     say(_welcome(cluster, seconds))
 
 
-def _apply(cluster: Cluster, target: Processes) -> None:
-    """Show what differs between `target` and what runs, apply it, and wait until it is ready."""
+def _apply(cluster: Cluster, wanted: Callable[[], Processes]) -> None:
+    """Show what differs between what is `wanted` and what runs, apply it, and wait until it is ready."""
     cluster.require_background()
-    cluster.require_given(target)
-    plan = cluster.plan(target)
-    for sign, names in (("+", plan.added), ("~", plan.changed), ("-", plan.removed)):
-        for name in names:
-            say(f"{sign} {name}" + (f"  {target[name]}" if name in target else ""))
-    if not plan:
-        say("lab: nothing to do: what runs is what is wanted")
-        return
-    for name in cluster.outgrown(target):
-        say(f"lab: {name} starts again, to run {cluster.demand(target).slots} tasks at a time")
-    if shortage := cluster.shortage(target):
-        say(f"lab: warning: {shortage}")
+    with cluster.changing(progress("waiting")):
+        target = wanted()
+        cluster.require_given(target)
+        plan = cluster.plan(target)
+        for sign, names in (("+", plan.added), ("~", plan.changed), ("-", plan.removed)):
+            for name in names:
+                say(f"{sign} {name}" + (f"  {target[name]}" if name in target else ""))
+        if not plan:
+            say("lab: nothing to do: what runs is what is wanted")
+            return
+        for name in cluster.outgrown(target):
+            say(f"lab: {name} starts again, to run {cluster.demand(cluster.widest(target)).slots} tasks at a time")
+        if shortage := cluster.shortage(target):
+            say(f"lab: warning: {shortage}")
+        cluster.change(target, progress("waiting"))
     with last_words(cluster, [*plan.added, *plan.changed]):
-        cluster.apply(target, progress("waiting"))
+        cluster.wait_for([*plan.added, *plan.changed], progress("waiting"))
     say(f"lab: added {len(plan.added)}, changed {len(plan.changed)}, removed {len(plan.removed)}; all others were left alone")
 
 

@@ -42,6 +42,13 @@ PROCESSES = (
     Column("READY", sentence=True),
 )
 WORKERS = (Column("WORKER"), Column("QUEUES", names=True), Column("SLOTS", leaves=1, right=True), Column("RUNNING", leaves=2, right=True))
+AUTOSCALED = (
+    Column("AUTOSCALED"),
+    Column("WANTED", leaves=2, right=True),
+    Column("ACTUAL", right=True),
+    Column("RANGE", leaves=1),
+    Column("WHY", sentence=True),
+)
 QUEUES = (Column("QUEUE"), Column("WAITING", leaves=1, right=True), Column("LISTENERS", names=True))
 TASKS = (
     Column("TASK"),
@@ -93,11 +100,15 @@ def status(now: Status) -> Group:
     workers = Fitted(*WORKERS)
     for worker in now.workers:
         workers.add(worker.name, ", ".join(worker.queues), str(worker.concurrency), str(worker.running))
+    autoscaled = Fitted(*AUTOSCALED)
+    for line in now.autoscaled:
+        autoscaled.add(line.line, str(line.wanted), str(line.actual), str(line.range), line.why)
     queues = Fitted(*QUEUES)
     for queue in now.queues:
         queues.add(queue.name, str(queue.waiting), ", ".join(queue.listeners) or Text("none", "red"))
     parts: list[Fitted | Text] = [processes] if now.processes else []
     parts += [Text(), workers] if now.workers else []
+    parts += [Text(), autoscaled] if now.autoscaled else []
     parts += [Text(), queues] if now.queues else []
     parts += [Text(f"warning: {warning}", "yellow") for warning in now.warnings]
     return Group(*parts)

@@ -34,6 +34,13 @@ class Worker(NamedTuple):
     running: int  #: tasks in its slots now
 
 
+class Hold(NamedTuple):
+    """What a worker has at a moment."""
+
+    queues: frozenset[str]  #: that it listens to
+    tasks: int  #: that it runs, or has taken and not begun
+
+
 class Queue(NamedTuple):
     """A queue that is used or listened to."""
 
@@ -75,6 +82,28 @@ class Broker:
     def reserved(self, expected: int) -> dict[str, int]:
         """Return how many messages each worker that answers has taken and not begun; at once when `expected` have answered."""
         return {names.worker_name(node): len(messages) for node, messages in self._ask("reserved", expected).items()}
+
+    def hold(self, worker: str) -> Hold | None:
+        """Return what one worker has, None when it does not answer. What it listens to is asked first: tasks come from there."""
+        answers = []
+        for question in ("active_queues", "active", "reserved"):
+            inspect = self.celery.control.inspect([names.node_name(worker)], timeout=ANSWER, limit=1)
+            answer = (getattr(inspect, question)() or {}).get(names.node_name(worker))
+            if answer is None:
+                return None
+            answers.append(answer)
+        queues, active, reserved = answers
+        return Hold(frozenset(queue["name"] for queue in queues), len(active) + len(reserved))
+
+    def leave(self, worker: str, queues: Iterable[str]) -> None:
+        """Tell a worker to take nothing more from `queues`; one that has left them already stays as it is."""
+        for queue in queues:
+            self.celery.control.cancel_consumer(queue, destination=[names.node_name(worker)])
+
+    def return_to(self, worker: str, queues: Iterable[str]) -> None:
+        """Tell a worker to take tasks from `queues` again."""
+        for queue in queues:
+            self.celery.control.add_consumer(queue, destination=[names.node_name(worker)])
 
     def queues(self, workers: Iterable[Worker]) -> list[Queue]:
         """Return the queues that one of `workers` listens to, that hold a message, or that had one in the last MEMORY seconds."""

@@ -144,7 +144,7 @@ class Connections:
         if self.supervisor.running:
             return
         home, me = self.settings.home, typed()
-        if self.records:
+        if any(record.supervisor == "honcho" for record in self.records.values()):
             raise ModeError(
                 f"the lab in {home} runs in the foreground, under honcho, which cannot do this; press Ctrl-C there and run `{me} up -d`.",
                 path=home,

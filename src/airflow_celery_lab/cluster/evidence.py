@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from airflow_celery_lab.cluster import flower, trees
+from airflow_celery_lab.cluster import autoscaled, flower, trees
+from airflow_celery_lab.cluster.autoscaled import Autoscaled
 from airflow_celery_lab.cluster.broker import Broker, Queue, Worker
 from airflow_celery_lab.cluster.judgement import Evidence, Job
 from airflow_celery_lab.cluster.moments import moment
@@ -45,6 +46,7 @@ class Look:
         `memory` and `details`, such as the DAG files that cannot be read, cost most.
         """
         records = registry.running(self._lab.state)
+        notes = autoscaled.read(self._lab.state)
         paused = trees.paused(records)
         awake = {name: record for name, record in records.items() if name not in paused}
         busy = trees.busy({name: record for name, record in awake.items() if _is_worker(record)})
@@ -78,9 +80,10 @@ class Look:
                 settings_file=airflow_settings.path_of(self._lab.settings).name,
                 refused=self._refused() if details else (),
                 newer_environment=NEWER_ENVIRONMENT in self._environ,
-                procfile_differs=bool(supervised) and self._differs(processes),
+                procfile_differs=bool(supervised) and self._differs(processes, notes),
                 jobs=jobs,
                 pool=self._pool() if details and not isinstance(report, str) else None,
+                autoscaled=notes,
             )
 
     def _health(self, records: Mapping[str, Record]) -> tuple[dict[str, Any] | str, list[Job]]:
@@ -149,9 +152,10 @@ class Look:
             return []
         return [entry.label for entry in applied_settings.differing(self._lab, target)]
 
-    def _differs(self, processes: Processes) -> bool:
+    def _differs(self, processes: Processes, notes: Sequence[Autoscaled]) -> bool:
         try:
-            return bool(wanted.plan(processes, procfile.instances(procfile.of(self._lab.settings, self._environ))))
+            lines = procfile.of(self._lab.settings, self._environ)
+            return bool(wanted.plan(processes, procfile.instances(lines, autoscaled.kept(notes, processes, lines))))
         except ProcfileError:
             return True
 

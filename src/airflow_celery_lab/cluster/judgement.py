@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+from airflow_celery_lab.cluster.autoscaled import Autoscaled
 from airflow_celery_lab.cluster.broker import Queue, Worker
 from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration.services import COMPONENTS, Service, describe
@@ -59,6 +60,7 @@ class Evidence:
     newer_environment: bool = False
     jobs: Sequence[Job] = ()  #: what Airflow's components say of themselves in the database
     pool: int | None = None  #: slots of Airflow's default pool, None where that is not known or it has no limit
+    autoscaled: Sequence[Autoscaled] = ()  #: what autoscalers say of their lines
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class ProcessStatus:
 
     name: str
     kind: str
-    state: str  #: stopped, failed, waiting, running, paused or stopping
+    state: str  #: stopped, failed, waiting, running, paused, draining or stopping
     pid: int | None
     ready: bool
     reason: str  #: why it is not ready
@@ -83,12 +85,14 @@ class Status:
     workers: list[Worker]
     queues: list[Queue]
     warnings: list[str]
+    autoscaled: list[Autoscaled] = field(default_factory=list)  #: the lines that have an autoscaler
 
     def as_json(self) -> dict[str, Any]:
         """Return what `lab status --json` prints."""
         data = asdict(self)
         data["workers"] = [worker._asdict() for worker in self.workers]
         data["queues"] = [queue._asdict() for queue in self.queues]
+        data["autoscaled"] = [line._asdict() for line in self.autoscaled]
         return data
 
     @property
@@ -117,6 +121,7 @@ def judge(expected: Mapping[str, Service], evidence: Evidence) -> Status:
         workers=list(evidence.workers),
         queues=list(evidence.queues),
         warnings=_warnings(evidence),
+        autoscaled=list(evidence.autoscaled),
     )
 
 
@@ -139,12 +144,17 @@ def _process(name: str, service: Service, services: Mapping[str, Service], evide
             reason=f"paused; `{typed()} resume {name}`",
             memory_mb=evidence.memory.get(name),
         )
-    unproven = _unproven(name, service, record, services, evidence) if record.state == "running" else record.reason or record.state
+    # It has been told to listen to nothing, and ends when its tasks have.
+    draining = record.state == "running" and any(name == line.draining for line in evidence.autoscaled)
+    if draining:
+        unproven = None
+    else:
+        unproven = _unproven(name, service, record, services, evidence) if record.state == "running" else record.reason or record.state
     reason = unproven or ""
     return ProcessStatus(
         name,
         service.kind,
-        record.state,
+        "draining" if draining else record.state,
         record.main_pid or record.pid,
         ready=not reason,
         reason=reason,

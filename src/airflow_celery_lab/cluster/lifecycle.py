@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-from airflow_celery_lab.cluster import faults, journal, limits, preflight
+from airflow_celery_lab.cluster import autoscaled, faults, journal, limits, preflight
+from airflow_celery_lab.cluster.changing import changing
 from airflow_celery_lab.cluster.readiness import OnWait, Readiness, quietly
 from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration import airflow_settings, demand, environment, procfile
 from airflow_celery_lab.configuration.demand import Demand
 from airflow_celery_lab.configuration.procfile import Processes
-from airflow_celery_lab.errors import ModeError, NotRunningError, UnknownProcessError
+from airflow_celery_lab.errors import ModeError, NotReadyError, NotRunningError, UnknownProcessError
 from airflow_celery_lab.launcher import temporary
 from airflow_celery_lab.servers import applied_settings
 from airflow_celery_lab.servers.applied_settings import Applied
@@ -21,6 +23,8 @@ from airflow_celery_lab.supervision.wanted import Plan
 
 #: States of supervisord in which a process runs no more, and is not tried again.
 ENDED = {"STOPPED", "EXITED", "FATAL"}
+#: Seconds for which `down` lets another command finish its change.
+SHORTLY = 5.0
 logger = logging.getLogger(__name__)
 
 
@@ -38,21 +42,51 @@ class Lifecycle(Readiness):
 
         """
         begin = time.monotonic()
+        self.require_countable(counts or {})
         target = procfile.instances(self.lines(), counts)
         if states := self.supervisor.states():
             self.supervisor.launch(name for name, state in states.items() if state in ENDED)
         else:
             preflight.check(self.settings, procfile.services_of(target), self._environ)
             logger.info("starting %d processes in %s", len(target), self.settings.home)
-            demand.write(self.lab.state, self.demand(target))
+            demand.write(self.lab.state, self.demand(self.widest(target)))
             journal.note(self.lab.state, "up")
             self.supervisor.start(target, self._environ)
         self.wait_for(list(self.supervisor.processes), on_wait)
         return time.monotonic() - begin
 
+    def require_countable(self, counts: Mapping[str, int]) -> None:
+        """Do nothing when no line of `counts` has an autoscaler, nor gets one when the lab starts.
+
+        Raises:
+            ProcfileError: one has.
+
+        """
+        autoscaled.refuse(counts, autoscaled.read(self.lab.state), self.lines())
+
     def differs(self, counts: Mapping[str, int] | None = None) -> Plan:
-        """Return what `apply` would do."""
-        return self.plan(procfile.instances(self.lines(), counts))
+        """Return what `apply` would do, with so many instances of lines as `counts` says."""
+        return self.plan(procfile.instances(self.lines(), {**self.kept(), **(counts or {})}))
+
+    def target(self) -> Processes:
+        """Return the processes of the Procfile, an autoscaled line as often as its autoscaler runs it.
+
+        Raises:
+            ProcfileError: the Procfile cannot be used.
+
+        """
+        return procfile.instances(self.lines(), self.kept())
+
+    def kept(self) -> dict[str, int]:
+        """Return how often each line runs whose count an autoscaler decides, whatever is applied."""
+        notes = autoscaled.read(self.lab.state)
+        return autoscaled.kept(notes, self.supervisor.processes, self.lines()) if notes else {}
+
+    def widest(self, target: Processes) -> Processes:
+        """Return `target` with each autoscaled line as often as it may ever run."""
+        ranges = [service.ranges for service in procfile.services_of(target).values() if service.ranges]
+        notes = [note for note in autoscaled.read(self.lab.state) if not note.process]
+        return autoscaled.widest(target, self.lines(), notes, ranges) if ranges or notes else target
 
     def plan(self, target: Processes) -> Plan:
         """Return what makes `target` the running processes."""
@@ -62,10 +96,11 @@ class Lifecycle(Readiness):
         """Return what `target` asks of the servers and of the machine."""
         return demand.of(procfile.services_of(target).values(), environment.sizes(self.lab, self._environ))
 
-    def shortage(self, target: Processes) -> str | None:
-        """Return a sentence when this machine may not have the memory for `target` beside what runs."""
-        running = self.demand(self.supervisor.processes) if self.supervisor.running else None
-        return limits.shortage(self.demand(target), limits.available(), running)
+    def shortage(self, target: Processes, running: Processes | None = None) -> str | None:
+        """Return a sentence when this machine may not have the memory for `target` beside what runs, or `running` of it."""
+        if running is None and self.supervisor.running:
+            running = self.supervisor.processes
+        return limits.shortage(self.demand(target), limits.available(), None if running is None else self.demand(running))
 
     def require_given(self, target: Processes) -> None:
         """Do nothing when the running servers can give what `target` asks for.
@@ -74,11 +109,12 @@ class Lifecycle(Readiness):
             ProcfileError: they cannot.
 
         """
-        limits.of_running_servers(self.lab, self.demand(target))
+        limits.of_running_servers(self.lab, self.demand(self.widest(target)))
 
     def outgrown(self, target: Processes) -> list[str]:
         """Return the names of the schedulers that run fewer tasks at a time than `target` has slots."""
-        return wanted.outgrown(self.records, self.demand(target).slots, environment.parallelism_is_set(self.lab, self._environ))
+        slots = self.demand(self.widest(target)).slots
+        return wanted.outgrown(self.records, slots, environment.parallelism_is_set(self.lab, self._environ))
 
     def _stale(self, target: Processes) -> list[str]:
         """Return the names of the processes that have to start again for what changed elsewhere than in their lines."""
@@ -95,17 +131,38 @@ class Lifecycle(Readiness):
 
         """
         self.require_background()
-        if target is None:
-            target = procfile.instances(self.lines())
+        with self.changing(on_wait):
+            plan = self.change(self.target() if target is None else target, on_wait)
+        self.wait_for([*plan.added, *plan.changed], on_wait)
+        return plan
+
+    @contextmanager
+    def changing(self, on_wait: OnWait = quietly) -> Iterator[None]:
+        """Keep other commands and autoscalers from changing what runs within the block.
+
+        Raises:
+            NotReadyError: another command does not come to an end.
+
+        """
+        with changing(self.lab.state, 2 * self.settings.stop_timeout + self.settings.start_timeout, on_wait) as held:
+            if not held:
+                raise NotReadyError("another command still changes the lab's processes; wait for its end, or end it.")
+            yield
+
+    def change(self, target: Processes, on_wait: OnWait = quietly) -> Plan:
+        """Do what `apply` does within `changing`, and do not wait for what is new.
+
+        Raises:
+            ProcfileError: the servers cannot give what `target` asks for.
+
+        """
         self.require_given(target)
         stale = self._stale(target)
-        demand.write(self.lab.state, self.demand(target))
+        demand.write(self.lab.state, self.demand(self.widest(target)))
         for what, names in vars(self.plan(target)).items():
             if names:
                 journal.note(self.lab.state, what, names)
-        plan = self.supervisor.apply(target, stale, on_wait)
-        self.wait_for([*plan.added, *plan.changed], on_wait)
-        return plan
+        return self.supervisor.apply(target, stale, on_wait)
 
     def apply_settings(self) -> Applied:
         """Write all connections, variables and pools of the project's file, also those that were changed in Airflow.
@@ -127,10 +184,11 @@ class Lifecycle(Readiness):
         """Return what runs, with so many instances of the Procfile's lines as `counts` says.
 
         Raises:
-            LabError: the lab does not run in the background, or the Procfile has no such line.
+            LabError: the lab does not run in the background, the Procfile has no such line, or an autoscaler counts it.
 
         """
         self.require_background()
+        autoscaled.refuse(counts, autoscaled.read(self.lab.state))
         return wanted.scaled(self.supervisor.processes, self.lines(), counts)
 
     def scale(self, counts: Mapping[str, int], on_wait: OnWait = quietly) -> Plan:
@@ -140,7 +198,10 @@ class Lifecycle(Readiness):
             LabError: as `scaled` and `apply`.
 
         """
-        return self.apply(self.scaled(counts), on_wait)
+        with self.changing(on_wait):
+            plan = self.change(self.scaled(counts), on_wait)
+        self.wait_for([*plan.added, *plan.changed], on_wait)
+        return plan
 
     def start(self, names: Sequence[str], on_wait: OnWait = quietly) -> None:
         """Start processes of the background lab, and wait until they are ready.
@@ -180,13 +241,14 @@ class Lifecycle(Readiness):
             return None
         journal.note(self.lab.state, "down")
         killed = []
-        processes = self.supervisor.processes
-        for names in wanted.stop_order(processes):
-            for late in self.supervisor.stop(names, on_wait, timeout):
-                if record := self.records.get(late):
-                    faults.kill(record, self.supervisor)
-                    killed.append(late)
-        self.supervisor.shut_down()
+        with changing(self.lab.state, SHORTLY, on_wait):  # An autoscaler would start workers meanwhile; a command of the user's may end.
+            processes = self.supervisor.processes
+            for names in wanted.stop_order(processes):
+                for late in self.supervisor.stop(names, on_wait, timeout):
+                    if record := self.records.get(late):
+                        faults.kill(record, self.supervisor)
+                        killed.append(late)
+            self.supervisor.shut_down()
         demand.forget(self.lab.state)
         for name in processes:  # Of those whose launchers were killed.
             temporary.remove(temporary.folder(self.lab.state, name))

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from airflow_celery_lab.command import NAME, typed
-from airflow_celery_lab.configuration import names, roots, services, shell
+from airflow_celery_lab.configuration import names, ranges, roots, services, shell
 from airflow_celery_lab.configuration.services import Service
 from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.errors import ProcfileError
 
 #: What honcho takes for a process (`honcho.environ.PROCFILE_LINE`); honcho drops any other line silently.
 LINE = re.compile(r"([A-Za-z0-9_-]+):\s*(.*)")
-#: The launcher in a line: a checkout's script, or the console script that comes with the package.
 SCRIPT = "./lab"
-LAUNCHERS = ("lab", NAME)
 
 #: The command of each process, by the process's name.
 Processes = Mapping[str, str]
@@ -113,7 +111,32 @@ def parse(text: str, variables: Mapping[str, str] | None = None) -> list[Line]:
             raise ProcfileError(f"{where} ({name}): {error}", process=name) from error
     if not lines:
         raise ProcfileError(f"the Procfile names no process; add one, or remove the file and run `{typed()} init` for a new one.")
+    _check_ranges(lines.values())
     return list(lines.values())
+
+
+def _check_ranges(lines: Collection[Line]) -> None:
+    """Refuse an autoscaler of what is no worker, and two autoscalers of one line."""
+    owners: dict[str, str] = {}
+    for line in lines:
+        try:
+            require_workers(line.service.ranges, lines)
+        except ProcfileError as error:
+            raise ProcfileError(f"Procfile ({line.name}): {error}", process=line.name) from error
+        for one in line.service.ranges:
+            if (other := owners.setdefault(one.line, line.name)) != line.name:
+                raise ProcfileError(f"{other} and {line.name} both autoscale {one.line}; remove it from one of them.", process=line.name)
+
+
+def require_workers(wanted: Iterable[ranges.Range], lines: Iterable[Line]) -> None:
+    """Do nothing when each of the ranges is for a worker's line.
+
+    Raises:
+        ProcfileError: one names another process, or none.
+
+    """
+    kinds = {line.name: line.service.kind for line in lines}
+    ranges.require_workers(wanted, [name for name, kind in kinds.items() if kind == "worker"], kinds)
 
 
 def instances(lines: Sequence[Line], counts: Mapping[str, int] | None = None) -> Processes:
@@ -124,8 +147,11 @@ def instances(lines: Sequence[Line], counts: Mapping[str, int] | None = None) ->
 
     """
     counts = counts or {}
-    for name in counts:
-        require_line(lines, name)
+    for name, count in counts.items():
+        if require_line(lines, name).service.ranges and count > 1:
+            raise ProcfileError(
+                f"{name} cannot run {count} times: one autoscaler is enough for a line; leave it at 1, or 0 for none.", process=name
+            )
     processes: dict[str, str] = {}
     for line in lines:
         for number in range(1, counts.get(line.name, 1) + 1):
@@ -174,13 +200,19 @@ def service_of(command: str) -> Service:
     if any(_launched(words) is not None for words in before):
         raise ProcfileError("the launcher must be in the last command of the line; put what follows it into a script.")
     launched = _launched(last)
+    if launched is None and (bare := _after_launcher(last, services.AUTOSCALE)) is not None:
+        raise ProcfileError(f"the launcher is missing; write `{typed()} exec {' '.join([services.AUTOSCALE, *bare])}`.")
     return services.without_launcher() if launched is None else services.describe(launched)
 
 
 def _launched(words: Sequence[str]) -> list[str] | None:
     """Return the words after the launcher's `exec`, None where there is no launcher."""
+    return _after_launcher(words, "exec")
+
+
+def _after_launcher(words: Sequence[str], command: str) -> list[str] | None:
     for position, word in enumerate(words[:-1]):
-        if word.rpartition("/")[2] in LAUNCHERS and words[position + 1] == "exec":
+        if word.rpartition("/")[2] in services.LAUNCHERS and words[position + 1] == command:
             return list(words[position + 2 :])
     return None
 

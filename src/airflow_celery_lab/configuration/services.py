@@ -7,7 +7,9 @@ import signal
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from airflow_celery_lab.command import typed
+from airflow_celery_lab.command import NAME, typed
+from airflow_celery_lab.configuration import ranges
+from airflow_celery_lab.configuration.ranges import Range
 from airflow_celery_lab.errors import ProcfileError
 
 #: For a worker line that does not name it (`[celery] worker_concurrency` in config/airflow.cfg).
@@ -25,7 +27,11 @@ COMPONENTS = {
     "dag-processor": "dag_processor",
     "triggerer": "triggerer",
 }
-PROGRAMS = ("postgres", "redis", "airflow", "celery")
+#: The lab's own program in a Procfile.
+AUTOSCALE = "autoscale"
+#: The launcher in a line: a checkout's script, or the console script that comes with the package.
+LAUNCHERS = ("lab", NAME)
+PROGRAMS = ("postgres", "redis", "airflow", "celery", AUTOSCALE)
 
 #: What the lab sets of its servers, and where its processes look for them.
 SERVER_OPTIONS = {
@@ -43,12 +49,13 @@ QUEUE = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 class Service(NamedTuple):
     """One process as its command line describes it."""
 
-    kind: str  #: postgres, redis, worker, flower, a key of COMPONENTS, other, or own: without the launcher
+    kind: str  #: postgres, redis, worker, flower, autoscaler, a key of COMPONENTS, other, or own: without the launcher
     needs: frozenset[str]  #: of "postgres", "redis", "schema"
     stop_signal: signal.Signals
     stops_last: bool  #: others need it while they stop
     queues: tuple[str, ...]  #: that a worker's line names; without any it is Airflow's default queue
     concurrency: int  #: pool slots that a worker's line names, else 0: without any it is `[celery] worker_concurrency`
+    ranges: tuple[Range, ...] = ()  #: of the lines that an autoscaler scales
 
 
 def describe(command: Sequence[str]) -> Service:
@@ -61,6 +68,8 @@ def describe(command: Sequence[str]) -> Service:
     if not command:
         raise ProcfileError(f"`{typed()} exec` needs a command; write for example `{typed()} exec airflow scheduler`.")
     program, rest = command[0], list(command[1:])
+    if program.rpartition("/")[2] in LAUNCHERS and rest[:1] == [AUTOSCALE]:
+        program, rest = AUTOSCALE, rest[1:]
     _refuse_options_of_the_lab(program, rest)
     if program == "postgres":
         # SIGTERM would be the smart shutdown, which waits for clients; SIGINT is the fast one.
@@ -74,6 +83,8 @@ def describe(command: Sequence[str]) -> Service:
         return _service(rest[0], "postgres", "schema")
     if (program == "celery" and "flower" in rest) or (program == "airflow" and rest[:2] == ["celery", "flower"]):
         return _service("flower", "redis")
+    if program == AUTOSCALE:
+        return _service("autoscaler", "postgres", "redis", "schema")._replace(ranges=ranges.parse(rest))
     import difflib
 
     close = difflib.get_close_matches(program, PROGRAMS, n=1)

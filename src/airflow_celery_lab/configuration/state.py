@@ -172,6 +172,20 @@ class State(NamedTuple):
         """What the processes ask of servers and machine that the lab was last told to run."""
         return self.home / "demand.json"
 
+    def autoscaled(self, line: str) -> Path:
+        """Return the file in which the autoscaler of a line of the Procfile says what it does."""
+        return self.autoscaling / f"{line}.json"
+
+    @property
+    def autoscaling(self) -> Path:
+        """What autoscalers do; beside each file is a lock that the autoscaler holds while it lives."""
+        return self.home / "autoscale"
+
+    @property
+    def change_lock(self) -> Path:
+        """Held by whoever changes which processes the background lab runs."""
+        return self.home / "change.lock"
+
     @property
     def journal(self) -> Path:
         """What was done to the lab by its commands, a line each."""

@@ -69,6 +69,11 @@ def remember_busy_slots(instance: Any, **_: Any) -> None:
     instance.app.steps["consumer"].add(BusySlots)
 
 
+def remember_returned_queues(**_: Any) -> None:
+    """Let a worker that connects again listen to a queue that was taken from it and given back."""
+    from airflow_celery_lab.inside_airflow import returned_queues  # noqa: F401  # It registers, where only a worker needs it.
+
+
 def describe_workload(body: Sequence[Any], headers: MutableMapping[str, Any], **_: Any) -> None:
     """Tell events, and with them Flower, which Airflow task a message is for.
 
@@ -81,6 +86,7 @@ celeryd_init.connect(close_database_connection, weak=False)
 celeryd_init.connect(keep_temporary_files_in_the_state, weak=False)
 celeryd_init.connect(look_for_garbage_as_usual, weak=False)
 celeryd_init.connect(remember_busy_slots, weak=False)
+celeryd_init.connect(remember_returned_queues, weak=False)
 if debugger.VARIABLE in os.environ:
     from airflow_celery_lab.inside_airflow import debugged_worker
 

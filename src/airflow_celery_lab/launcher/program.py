@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import airflow_settings, files, names, observer, overrides, roots, services
+from airflow_celery_lab.configuration import airflow_settings, files, names, observer, overrides, ranges, roots, services
 from airflow_celery_lab.configuration.credentials import ADMIN, make_private_folder
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.services import Service
@@ -38,6 +38,8 @@ def prepare(
     if service.kind == "redis":
         return [*redis.prepare(lab), *command[1:]]
     _wait_for_needs(service, lab, variables, on_wait)
+    if service.kind == "autoscaler":
+        return [sys.executable, "-m", "airflow_celery_lab", "autoscaler", *map(ranges.text, service.ranges)]
     if service.kind == "api-server":
         write_passwords(lab)
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [variables.get("PYTHONPATH"), str(roots.PLUGIN)]))

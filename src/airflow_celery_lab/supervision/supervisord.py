@@ -236,18 +236,22 @@ class Supervisor:
         from http.client import HTTPException
         from xmlrpc.client import Fault, ServerProxy
 
-        from supervisor.xmlrpc import SupervisorTransport
+        from supervisor.xmlrpc import Faults, SupervisorTransport
 
         transport = SupervisorTransport(None, None, f"unix://{self.socket}")
         try:
             with ServerProxy("http://127.0.0.1", transport=transport) as proxy:
                 return getattr(proxy.supervisor, method)(*arguments)
         except Fault as fault:
+            if fault.faultCode == Faults.SHUTDOWN_STATE:
+                raise self._not_running() from fault
             raise _RefusedError(fault.faultString) from fault
         except (OSError, HTTPException) as error:
-            raise NotRunningError(
-                f"the lab in {self._state.home} does not run in the background; start it with `{typed()} up -d`.", path=self._state.home
-            ) from error
+            raise self._not_running() from error
+
+    def _not_running(self) -> NotRunningError:
+        home = self._state.home
+        return NotRunningError(f"the lab in {home} does not run in the background; start it with `{typed()} up -d`.", path=home)
 
 
 def _runs(pid: int) -> bool:

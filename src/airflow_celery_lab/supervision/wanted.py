@@ -61,6 +61,12 @@ def scaled(current: Processes, lines: Sequence[Line], counts: Mapping[str, int])
     return current
 
 
+def count(current: Processes, lines: Sequence[Line], name: str) -> int:
+    """Return how many instances of the Procfile's line `name` there are in `current`."""
+    known = {line.name for line in lines}
+    return sum(_is_instance(other, name, known) for other in current)
+
+
 def stop_order(processes: Processes) -> tuple[list[str], list[str]]:
     """Return the names of those that stop first, and of those that others need while they stop."""
     services = procfile.services_of(processes)

@@ -19,7 +19,7 @@ from airflow_celery_lab.testing import shared
 from airflow_celery_lab.testing.run import LabRun, told
 
 #: What the lab's journal calls what needs nothing to be put back.
-HARMLESS = {"up", "resume"}
+HARMLESS = {"up", "resume", *(f"autoscaler {what}" for what in ("added", "drains", "keeps", "removed"))}
 
 
 class AirflowLab:
