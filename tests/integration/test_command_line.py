@@ -17,6 +17,8 @@ from contextlib import suppress
 
 import pytest
 
+from airflow_celery_lab.testing.terminal import terminal
+
 from .sandbox import Sandbox
 
 LIVE = ("sh", "-c", "echo ready; while :; do sleep 1; done")
@@ -145,6 +147,22 @@ def test_the_status_of_a_lab_that_is_not_ready_tells_so(sandbox: Sandbox) -> Non
 )
 def test_what_needs_a_running_lab_says_so(sandbox: Sandbox, command: list[str]) -> None:
     assert sentence(sandbox.run(*command), 16) == f"the lab in {sandbox.home} is not running; start it with `./lab up`."
+
+
+def test_the_tour_asks_nobody_where_nobody_can_answer(sandbox: Sandbox) -> None:
+    told = sentence(sandbox.run("tour"), 2)
+
+    assert told == "the tour asks, and nobody can answer here; `./lab tour --yes` goes through it without asking."
+
+
+def test_the_tour_offers_to_start_a_lab_and_starts_none_unasked(sandbox: Sandbox) -> None:
+    command = [sys.executable, "-m", "airflow_celery_lab", "tour"]
+    with terminal(command, sandbox.project, {**sandbox.environ, "LAB_COMMAND": "./lab"}, columns=60) as shown:
+        shown.until("Enter runs `./lab up -d` (q leaves):")
+        shown.type("q\n")
+        assert shown.end() == 0
+
+    assert sandbox.records == {}
 
 
 def test_nothing_is_deleted_without_a_yes(sandbox: Sandbox) -> None:
