@@ -69,11 +69,10 @@ class Guide:
             made(self._compare(step, predicted, outcome))
             self._talk.paragraphs(step.why)
             self._show_looks(step)
-            self._talk.line("")
             if number < len(self._steps):
-                self._talk.ask(f"Enter: on to step {number + 1} (q leaves):", replies.onward)
+                self._talk.ask(f"\nEnter: on to step {number + 1} (q leaves):", replies.onward)
             else:
-                self._talk.paragraph("The tour's DAGs are deleted when it ends, with their runs.")
+                self._talk.paragraphs(["The tour's DAGs are deleted when it ends, with their runs."])
                 self._talk.ask("Enter ends the tour:", replies.onward)
 
     def _leave_out(self, why: str) -> None:
@@ -84,8 +83,8 @@ class Guide:
         self._talk.line("")
         self._talk.paragraph(step.question.text, "bold")
         for number, answer in enumerate(answers, start=1):
-            self._talk.paragraph(answer, indent="     ", first=f"  {number}  ")
-        prompt = f"Your prediction, 1 to {len(answers)} (Enter: none):"
+            self._talk.paragraph(answer, indent="     ", first=f"  {replies.letter(number)}  ")
+        prompt = f"Your prediction, a to {replies.letter(len(answers))} (Enter: none):"
         return self._talk.ask(prompt, partial(replies.prediction, answers=len(answers)))
 
     def _do(self, step: Step) -> Outcome:
@@ -128,11 +127,13 @@ class Guide:
             self._talk.paragraph(f"That is none of the answers; something else keeps the tasks. `{typed()} status` may say what.")
             return None
         right = answers.index(outcome.answer) + 1
-        told = f"answer {right}, {step.question.answers[outcome.answer]}."
+        told = f"{replies.letter(right)}: {step.question.answers[outcome.answer]}."
         if predicted is None:
             self._talk.paragraph(f"That is {told}")
             return None
-        self._talk.paragraph(f"You predicted that: {told}" if predicted == right else f"You predicted answer {predicted}. It is {told}")
+        self._talk.paragraph(
+            f"As you predicted, {told}" if predicted == right else f"You predicted {replies.letter(predicted)}. It is {told}"
+        )
         return predicted == right
 
     def _show_looks(self, step: Step) -> None:

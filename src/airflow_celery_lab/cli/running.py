@@ -211,6 +211,12 @@ def _wait_until_live(cluster: Cluster, dag: str) -> None:
 
 
 def follow(cluster: Cluster, dag: str, run_id: str, *, quiet: bool) -> Run:
+    """Watch a run until it has ended, and return it; show its address and its progress if not `quiet`.
+
+    Raises:
+        LabError: Airflow has not answered for a minute, or the lab was stopped.
+
+    """
     from rich.live import Live
 
     from airflow_celery_lab.cli import tables

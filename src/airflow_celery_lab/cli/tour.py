@@ -61,7 +61,9 @@ def tour(
         raise typer.Exit(USAGE)
     now = Progress() if restart else Progress(begin, before.predictions) if begin else before
     if now.step > STEPS:
-        talk.paragraph(f"You have made all {STEPS} steps. `{typed()} tour --restart` begins again, `{typed()} tour --from 3` with one of them.")
+        talk.paragraph(
+            f"You have made all {STEPS} steps. `{typed()} tour --restart` begins again, `{typed()} tour --from 3` with one of them."
+        )
         return
     with Cluster.open() as cluster, _ended_by_signals():
         _require_lab(cluster, talk)
@@ -183,11 +185,13 @@ def _list(talk: Talk, now: Progress) -> None:
 def _greet(talk: Talk, now: Progress) -> None:
     if now.step == 1:
         talk.paragraph(
-            f"{STEPS} steps into Celery, about a minute each. Each one asks what you expect, runs a command, and compares. "
+            f"The tour shows Celery in {STEPS} steps of a minute or two. Each one asks what you expect, runs a command, and compares. "
             f"You can leave at any moment with q, Ctrl-D or Ctrl-C: the lab is put back, and `{typed()} tour` goes on from there."
         )
     else:
-        talk.paragraph(f"The tour goes on with step {now.step} of {STEPS}. q, Ctrl-D or Ctrl-C leaves it; `{typed()} tour --list` has all steps.")
+        talk.paragraph(
+            f"The tour goes on with step {now.step} of {STEPS}. q, Ctrl-D or Ctrl-C leaves it; `{typed()} tour --list` has all steps."
+        )
 
 
 def _bid_farewell(talk: Talk, lines: Sequence[tuple[str, str]], now: Progress) -> None:

@@ -26,9 +26,11 @@ CTRL_C, CTRL_D = "\x03", "\x04"
 class Terminal:
     """A command's terminal: what it shows, and what is typed into it."""
 
-    def __init__(self, descriptor: int, command: subprocess.Popen[bytes]) -> None:
+    def __init__(self, descriptor: int, other_end: int, command: subprocess.Popen[bytes]) -> None:
         self.command = command
         self._descriptor = descriptor
+        # Open until the command has ended: where nobody has a terminal open, there is nothing more to read.
+        self._other_end: int | None = other_end
         self._shown = b""
         self._seen = 0
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -55,8 +57,11 @@ class Terminal:
         os.write(self._descriptor, text.encode())
 
     def end(self) -> int:
-        """Wait until the command has ended, and return its exit status."""
+        """Wait until the command has ended and all of its output is read, and return its exit status."""
         status = self.command.wait(END)
+        if self._other_end is not None:
+            os.close(self._other_end)
+            self._other_end = None
         self._reader.join(END)
         return status
 
@@ -76,13 +81,11 @@ def terminal(words: Sequence[str], folder: Path, environ: Mapping[str, str], col
     command = subprocess.Popen(
         ["sh", "-c", script, os.ttyname(theirs), *words], cwd=folder, env={**environ, "TERM": "xterm"}, start_new_session=True
     )
-    os.close(theirs)
+    shown = Terminal(ours, theirs, command)
     try:
-        shown = Terminal(ours, command)
         yield shown
     finally:
         if command.poll() is None:
             command.kill()
-        command.wait()
-        shown._reader.join(END)
+        shown.end()
         os.close(ours)

@@ -30,9 +30,9 @@ def together(seen: Seen, *, total: float) -> Outcome:
         return NO_RUN
     running = figures.spans(seen.run, "running")
     peak = figures.peak(seen.run, running)
-    rounds = {1: "4", 2: "2", 3: "2", 4: "1"}.get(peak)
+    answer = {1: "1", 2: "2", 4: "4"}.get(peak)
     took = figures.told(figures.duration(seen.run, running))
-    return Outcome(f"{peak} ran at one moment, and all took {took}. One after another they would take {total:g} s.", rounds)
+    return Outcome(f"{peak} ran at one moment, and all took {took}. One after another they would take {total:g} s.", answer)
 
 
 def routing(seen: Seen, *, heavy: Collection[str], light: Collection[str]) -> Outcome:
@@ -57,7 +57,9 @@ def unheard(seen: Seen) -> Outcome:
             f"{waiting} message{'s wait' if waiting > 1 else ' waits'} in the queue {UNHEARD}, and no worker listens there.", "waiting"
         )
     failed = seen.run is not None and seen.run.state == "failed"
-    return Outcome("They have failed." if failed else f"The queue {UNHEARD} is empty, and nobody has run them.", "failed" if failed else None)
+    return Outcome(
+        "They have failed." if failed else f"The queue {UNHEARD} is empty, and nobody has run them.", "failed" if failed else None
+    )
 
 
 def scaling(seen: Seen, *, new: str) -> Outcome:
@@ -98,20 +100,13 @@ def loss(seen: Seen, *, victim: str) -> Outcome:
     )
 
 
-def deferred(seen: Seen, *, tasks: int, slots: int, seconds: float) -> Outcome:
+def deferred(seen: Seen, *, tasks: int, slots: int) -> Outcome:
     """Count who waited at one moment."""
     if seen.run is None:
         return NO_RUN
-    waits = figures.spans(seen.run, "deferred")
-    peak = figures.peak(seen.run, waits)
-    least = -(-tasks // slots) * seconds
-    told = (
-        f"{peak} of the {tasks} tasks waited at one moment, and all took {seen.run.end - seen.run.start:.1f} s. "
-        f"In {slots} slot{'s' if slots > 1 else ''} they would take {least:g} s at least."
-    )
-    if not waits:
-        return Outcome(told, None)
-    return Outcome(told, "more" if peak > slots else "one" if peak == 1 else "slots")
+    peak = figures.peak(seen.run, figures.spans(seen.run, "deferred"))
+    told = f"{'All' if peak == tasks else peak} of the {tasks} tasks waited at one moment, beside {slots} slot{'s' if slots > 1 else ''}."
+    return Outcome(told, None if not peak else "more" if peak > slots else "one" if peak == 1 else "slots")
 
 
 def timeline(seen: Seen) -> Outcome:

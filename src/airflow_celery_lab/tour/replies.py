@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from string import ascii_lowercase
 from typing import NamedTuple
 
 from airflow_celery_lab.configuration.procfile import LAUNCHERS
@@ -21,12 +22,18 @@ class Reply(NamedTuple):
 
 
 def prediction(line: str, answers: int) -> Reply:
-    """Return what a line means where one of so many answers is asked for."""
-    word = line.strip().rstrip(".)")
-    if word.isascii() and word.isdecimal() and 1 <= int(word[:3]) <= answers:
-        return Reply(int(word[:3]))
-    numbers = f"{', '.join(str(number) for number in range(1, answers))} or {answers}" if answers > 1 else "1"
-    return _common(line) or Reply(help=f"Type {numbers}, or press Enter to see without a prediction; q leaves.")
+    """Return what a line means where one of so many answers is asked for, each by its letter."""
+    letters = [letter(number) for number in range(1, answers + 1)]
+    word = line.strip().rstrip(".)").lower()
+    if word in letters:
+        return Reply(letters.index(word) + 1)
+    told = f"{', '.join(letters[:-1])} or {letters[-1]}" if answers > 1 else letters[0]
+    return _common(line) or Reply(help=f"Type {told}, or press Enter to see without a prediction; q leaves.")
+
+
+def letter(number: int) -> str:
+    """Return the letter of an answer, by its number from 1."""
+    return ascii_lowercase[number - 1]
 
 
 def command(line: str, me: str, words: Sequence[str]) -> Reply:

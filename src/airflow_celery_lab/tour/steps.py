@@ -25,7 +25,7 @@ TITLES = (
     "Who ran what, and when",
 )
 #: Seconds of a task: of those that overlap, that wait for a second worker, that lose theirs, that are deferred, that are drawn.
-TOGETHER, WAVE, LOST, DEFERRED, DRAWN = 3.0, 3.0, 8.0, 6.0, 1.0
+TOGETHER, WAVE, LOST, DEFERRED, DRAWN = 3.0, 3.0, 6.0, 5.0, 1.0
 #: How many tasks there are for each slot where some have to wait, and how many more than slots at most.
 ROUNDS, MORE = 4, 100
 #: The longest list of workers in a sentence.
@@ -63,13 +63,15 @@ def _processes(place: Place, title: str) -> Step:
     return Step(
         title,
         about=[
-            "Airflow with Celery is a team of processes. The scheduler decides which task may run, and puts a message into a "
-            "queue, a list in Redis. A worker takes the message out, and runs the task in one of its slots.",
+            (
+                "Airflow with Celery is a team of processes. The scheduler decides which task may run, and puts a message into a "
+                "queue, a list in Redis. A worker takes the message out, and runs the task in one of its slots."
+            ),
             f"`{place.at.me} status` shows the processes of this lab, its workers with their queues and slots, and the queues.",
         ],
         question=Question(
             "How many tasks can this lab run at one moment?",
-            {str(number): f"{number}: one for each {what}" for number, what in sorted(numbers.items())},
+            {str(number): f"{number}, one for each {what}" for number, what in sorted(numbers.items())},
         ),
         command=["status"],
         judge=outcomes.processes,
@@ -86,22 +88,22 @@ def _together(place: Place, title: str) -> Step:
     return Step(
         title,
         about=[
-            f"tour_parallel has four tasks of {TOGETHER:g} s: a, b, c and d. None waits for another, so the scheduler sends all of "
-            f"them to the queue {place.queue} at once. {_listen(place.on(place.queue))}",
+            (
+                f"tour_parallel has four tasks of {TOGETHER:g} s: a, b, c and d. None waits for another, so the scheduler sends all of "
+                f"them to the queue {place.queue} at once. {_listen(place.on(place.queue))}"
+            ),
         ],
         question=Question(
-            "How long do the four tasks take together?",
-            {
-                "1": f"about {TOGETHER:g} s: all at the same time",
-                "2": f"about {2 * TOGETHER:g} s: two at a time",
-                "4": f"about {total:g} s: one after another",
-            },
+            "How do the four tasks run?",
+            {"4": "all at the same time", "2": "two at a time", "1": "one after another"},
         ),
         command=["run", "tour_parallel"],
         judge=partial(outcomes.together, total=total),
         why=[
-            "The column WORKER says who ran a task, WAITED how long it waited for a slot. Tasks run together as far as slots are free; "
-            "the others wait in the queue.",
+            (
+                "The column WORKER says who ran a task, WAITED how long it waited for a slot. Tasks run together as far as slots are free; "
+                "the others wait in the queue."
+            ),
         ],
         looks=[
             Look("Airflow", RUN, "the run, with its tasks and their logs"),
@@ -138,8 +140,10 @@ def _routing(place: Place, title: str) -> Step | Missing:
         command=["run", "tour_routing"],
         judge=partial(outcomes.routing, heavy=_all(heavy), light=_all(light)),
         why=[
-            "A worker takes messages from the queues that it was started with (--queues), and from no other. So heavy tasks can have machines of "
-            "their own, and keep no light ones waiting.",
+            (
+                "A worker takes messages from the queues that it was started with (--queues), and from no other. So heavy tasks can have machines of "
+                "their own, and keep no light ones waiting."
+            ),
         ],
         looks=[
             Look("Airflow", RUN, "open Task Instances, and choose the columns Queue and Hostname"),
@@ -159,8 +163,10 @@ def _unheard(place: Place, title: str) -> Step:
     return Step(
         title,
         about=[
-            f"Nobody checks the name of a queue. tour_unheard has two tasks on the queue {UNHEARD}, to which no worker listens. "
-            "The tour starts it, and then the command looks at the lab.",
+            (
+                f"Nobody checks the name of a queue. tour_unheard has two tasks on the queue {UNHEARD}, to which no worker listens. "
+                "The tour starts it, and then the command looks at the lab."
+            ),
         ],
         question=Question(
             "What becomes of the two tasks?",
@@ -194,8 +200,10 @@ def _scaling(place: Place, title: str) -> Step | Missing:
     return Step(
         title,
         about=[
-            f"tour_scale has {tasks} tasks of {WAVE:g} s on the queue {place.queue}. There are {_count(place.slots, 'slot')} for them, so "
-            f"{tasks - place.slots} tasks have to wait. While they do, you start one more worker, {new}.",
+            (
+                f"tour_scale has {tasks} tasks of {WAVE:g} s on the queue {place.queue}. There are {_count(place.slots, 'slot')} for them, so "
+                f"{tasks - place.slots} tasks have to wait. While they do, you start one more worker, {new}."
+            ),
         ],
         question=Question(
             f"Which of the tasks does {new} run?",
@@ -226,8 +234,10 @@ def _loss(place: Place, title: str) -> Step:
     return Step(
         title,
         about=[
-            f"tour_loss has {_count(tasks, 'task')} of {LOST:g} s on the queue {place.queue}. The tour starts it and waits until "
-            f"{place.worker} runs one. Then you kill that worker with all its processes, as if its machine had lost power.",
+            (
+                f"tour_loss has {_count(tasks, 'task')} of {LOST:g} s on the queue {place.queue}. The tour starts it and waits until "
+                f"{place.worker} runs one. Then you kill that worker with all its processes, as if its machine had lost power."
+            ),
         ],
         question=Question(
             f"What becomes of the task on {place.worker}?",
@@ -240,8 +250,10 @@ def _loss(place: Place, title: str) -> Step:
         command=["kill", place.worker],
         judge=partial(outcomes.loss, victim=place.worker),
         why=[
-            "The lab sees that the worker's processes have ended, and tells Airflow at once; supervisord starts the worker again. "
-            "Airflow alone waits for 300 s in which it hears nothing of the task.",
+            (
+                "The lab sees that the worker's processes have ended, and tells Airflow at once; supervisord starts the worker again. "
+                "Airflow alone waits for 300 s in which it hears nothing of the task."
+            ),
             "A second try needs `retries` on the task, as it has here. Without it the run fails.",
         ],
         looks=[Look("Airflow", RUN, "a task with two tries; the log of the first says why it ended"), _lab(place, "the kill, as a line")],
@@ -271,15 +283,17 @@ def _deferred(place: Place, title: str) -> Step | Missing:
             "How many of them wait at one moment?",
             {
                 "one": "one: they wait in turn",
-                "slots": f"{place.slots}: one in each slot",
+                "slots": f"{place.slots}, one in each slot",
                 "more": f"more than there are slots, up to all {tasks}",
             },
         ),
         command=["run", "tour_deferred"],
-        judge=partial(outcomes.deferred, tasks=tasks, slots=place.slots, seconds=DEFERRED),
+        judge=partial(outcomes.deferred, tasks=tasks, slots=place.slots),
         why=[
-            "A deferred task leaves its slot, and the triggerer waits for all of them in one process. When a wait is over, the task is sent to its "
-            "queue once more. Sensors and many operators have deferrable=True for it.",
+            (
+                "A deferred task leaves its slot, and the triggerer waits for all of them in one process. When a wait is over, the task is sent to its "
+                "queue once more. Sensors and many operators have deferrable=True for it."
+            ),
         ],
         looks=[
             Look("Airflow", RUN, "open Timeline: a deferred task holds no slot"),
@@ -300,13 +314,19 @@ def _timeline(place: Place, title: str) -> Step:
         ],
         question=Question(
             "How does a timeline show that there are too few slots?",
-            {"gaps": "by gaps between the bars", "waits": "by a bar of waiting before the bar of the task", "tries": "by tasks with two tries"},
+            {
+                "gaps": "by gaps between the bars",
+                "waits": "by a bar of waiting before the bar of the task",
+                "tries": "by tasks with two tries",
+            },
         ),
         command=["run", "tour_timeline", "--timeline"],
         judge=outcomes.timeline,
         why=[
-            "The page that was printed last needs no network; open it in a browser. Long waits before full lanes: more slots help. Gaps in the lanes: "
-            "the tasks wait for each other, and more slots do not help.",
+            (
+                "The page that was printed last needs no network; open it in a browser. Long waits before full lanes: more slots help. Gaps in the lanes: "
+                "the tasks wait for each other, and more slots do not help."
+            ),
         ],
         looks=[Look("Airflow", RUN, "the tab Timeline is the same page"), _lab(place, "the last three minutes, of all runs")],
         dag_id="tour_timeline",
