@@ -39,6 +39,16 @@ class Guide:
         self._steps = steps
         self._bold = bold
 
+    def bring_dags(self, first: int) -> None:
+        """Give Airflow the DAGs of the steps from number `first` on.
+
+        Raises:
+            NotReadyError: it does not read them.
+
+        """
+        steps = [step for step in self._steps[first - 1 :] if isinstance(step, Step) and step.dag_id]
+        self._dags.put_all({step.dag_id: experiment_groups.source(step.dag_id, step.groups, by="tour") for step in steps})
+
     def make(self, number: int, made: Callable[[bool | None], None]) -> None:
         """Make step `number`, from 1; `made` is told whether the prediction was right, None for none, as soon as that is known.
 
@@ -55,8 +65,6 @@ class Guide:
             return
         self._talk.paragraphs(step.about)
         with self._put_back_after(step):
-            if step.dag_id:
-                self._dags.put(step.dag_id, experiment_groups.source(step.dag_id, step.groups, by="tour"))
             predicted = self._predict(step)
             if step.harms and (others := self._others()):
                 sentence = f"Other DAG runs go on in this lab: {others}. What {step.harms} runs of them is killed, too."

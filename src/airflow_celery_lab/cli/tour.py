@@ -89,6 +89,7 @@ def _go(cluster: Cluster, talk: Talk, now: Progress, *, bold: bool) -> None:
             at, place = _addresses(cluster), _place(cluster)
             guide = Guide(cluster, dags, talk, steps.steps(place), bold=bold)
             _greet(talk, now)
+            guide.bring_dags(now.step)
             while (number := now.step) <= STEPS:
                 guide.make(number, made)
         _bid_farewell(talk, steps.farewell(at), now)

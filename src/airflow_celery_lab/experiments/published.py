@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -61,10 +62,21 @@ class Published:
             NotReadyError: it has not; the user may have given Airflow other bundles than the lab's.
 
         """
+        self.put_all({dag_id: source})
+
+    def put_all(self, sources: Mapping[str, str]) -> None:
+        """Write the files of DAGs, each source under its DAG's id, and wait until Airflow has read them.
+
+        Raises:
+            NotReadyError: as `put`.
+
+        """
         self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        files.write(self._folder / f"{dag_id}.py", source, mode=0o644)
+        for dag_id, source in sources.items():
+            files.write(self._folder / f"{dag_id}.py", source, mode=0o644)
         advice = "see `[dag_processor] dag_bundle_config_list`, which must have the lab's bundle `experiments`"
-        wait_until(lambda: self._lacks(dag_id), READ, f"the DAG {dag_id}", advice=advice)
+        for dag_id in sources:
+            wait_until(partial(self._lacks, dag_id), READ, f"the DAG {dag_id}", advice=advice)
 
     def end(self, dag_id: str) -> None:
         """End the runs of a DAG, and wait until its tasks have ended."""

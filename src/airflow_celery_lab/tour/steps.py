@@ -25,7 +25,7 @@ TITLES = (
     "Who ran what, and when",
 )
 #: Seconds of a task: of those that overlap, that wait for a second worker, that lose theirs, that are deferred, that are drawn.
-TOGETHER, WAVE, LOST, DEFERRED, DRAWN = 3.0, 3.0, 6.0, 5.0, 1.0
+TOGETHER, WAVE, LOST, DEFERRED, DRAWN = 3.0, 3.0, 5.0, 5.0, 1.0
 #: How many tasks there are for each slot where some have to wait, and how many more than slots at most.
 ROUNDS, MORE = 4, 100
 #: The longest list of workers in a sentence.
@@ -101,8 +101,8 @@ def _together(place: Place, title: str) -> Step:
         judge=partial(outcomes.together, total=total),
         why=[
             (
-                "The column WORKER says who ran a task, WAITED how long it waited for a slot. Tasks run together as far as slots are free; "
-                "the others wait in the queue."
+                "The column WORKER says who ran a task; in a wide terminal, WAITED says how long it waited for a slot. Tasks run together as far "
+                "as slots are free. The others wait in the queue."
             ),
         ],
         looks=[
