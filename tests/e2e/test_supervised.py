@@ -573,7 +573,9 @@ def test_the_tour_goes_through_all_its_steps_and_leaves_the_lab_as_it_was(backgr
     assert {name for name in after if after[name] != before.get(name)} == {"worker-default"}, "the sixth step kills it"
     assert set(after) == set(before)
     assert set(cluster.api.dag_ids()) == known
-    assert cluster.status(details=False).ready
+    now = cluster.status(details=False)
+    assert now.ready
+    assert [queue.name for queue in now.queues if queue.waiting] == []
     assert background.command("tour", "--list").stdout.splitlines()[-1] == "8  done  Who ran what, and when"
 
 

@@ -177,6 +177,8 @@ class Guide:
         if step.dag_id:
             with suppress(LabError):  # Airflow may not know it yet, or not answer any more.
                 self._dags.end(step.dag_id)
+        if step.undo.empty:
+            cluster.broker.empty(step.undo.empty)
         if step.undo.counts:
             target = cluster.scaled(step.undo.counts)
             if removed := cluster.plan(target).removed:

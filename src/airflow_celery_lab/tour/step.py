@@ -61,6 +61,7 @@ class Undo:
 
     counts: Mapping[str, int] = field(default_factory=dict)  #: how often lines of the Procfile ran before
     ready: Sequence[str] = ()  #: processes that come back by themselves
+    empty: str = ""  #: a queue in which messages were left
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,7 @@ def _unheard(place: Place, title: str) -> Step:
         dag_id="tour_unheard",
         groups=[Group("work", UNHEARD, 1.0, 2)],
         beside=Beside("queued", ends=False),
+        undo=Undo(empty=UNHEARD),
     )
 
 
