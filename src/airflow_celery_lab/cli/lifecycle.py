@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from airflow_celery_lab.cli.app import Names, app, last_words, progress, say
-from airflow_celery_lab.cluster import preflight
+from airflow_celery_lab.cluster import evidence, preflight
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration import airflow_settings, credentials, environment, procfile, requirements, settings
@@ -167,7 +167,7 @@ def _welcome(cluster: Cluster, seconds: float | None) -> str:
     lines = [
         f"lab: ready{took}: {len(cluster.records)} processes",
         f"lab:   Airflow   {environment.web_url(cluster.lab)}   user {ADMIN}, password: {me} password",
-        f"lab:   Flower    {config.url('flower')}   the same user and password",
+        *([f"lab:   Flower    {config.url('flower')}   the same user and password"] if evidence.runs("flower", cluster.records) else []),
         f"lab:   next      {me} {_first(config, background=background)}      {me} status      {f'{me} down' if background else 'Ctrl-C'} stops all",
     ]
     if background and not config.state.tour.exists():
