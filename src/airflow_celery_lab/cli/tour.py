@@ -78,16 +78,20 @@ def _go(cluster: Cluster, talk: Talk, now: Progress, *, bold: bool) -> None:
 
     state = cluster.lab.state
 
+    def keep() -> None:
+        with suppress(OSError):  # The disk may be full; then the next tour begins earlier.
+            files.write(state.tour, now.as_text())
+
     def made(right: bool | None) -> None:  # noqa: FBT001  # a fact, not a switch
         nonlocal now
         now = now.after(now.step, right)
-        with suppress(OSError):  # The disk may be full; then the next tour begins earlier.
-            files.write(state.tour, now.as_text())
+        keep()
 
     try:
         with alone(state), Published(cluster) as dags:
             at, place = _addresses(cluster), _place(cluster)
             guide = Guide(cluster, dags, talk, steps.steps(place), bold=bold)
+            keep()  # Where it goes on, if it is left in this step that was asked for.
             _greet(talk, now)
             guide.bring_dags(now.step)
             while (number := now.step) <= STEPS:
