@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
+import yaml
 
 from airflow_celery_lab.testing.terminal import terminal
 
@@ -163,6 +164,22 @@ def test_the_tour_offers_to_start_a_lab_and_starts_none_unasked(sandbox: Sandbox
         assert shown.end() == 0
 
     assert sandbox.records == {}
+
+
+def test_the_values_for_helm_are_printed_or_written_where_they_can_be(sandbox: Sandbox) -> None:
+    done = sandbox.run("export", "helm")
+    written = sandbox.run("export", "helm", "values.yaml")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [one["name"] for one in yaml.safe_load(done.stdout)["workers"]["celery"]["sets"]] == ["default", "high-cpu"]
+    assert written.stdout == "lab: wrote values.yaml\n"
+    assert (sandbox.project / "values.yaml").read_text(encoding="utf-8") == done.stdout
+    assert sentence(sandbox.run("export", "helm", "none/values.yaml"), 23).startswith(
+        "cannot write none/values.yaml: No such file or directory; "
+    )
+    refused = sandbox.run("export", "supervisord", "values.yaml")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "supervisord.conf has its place in the project" in refused.stderr
 
 
 def test_nothing_is_deleted_without_a_yes(sandbox: Sandbox) -> None:
