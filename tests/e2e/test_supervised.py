@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,7 @@ from airflow_celery_lab.experiments import trials as experiments
 from airflow_celery_lab.testing import ThrowawayLab, leftovers, pages, throwaway_lab
 from airflow_celery_lab.testing.browser import Browser
 from airflow_celery_lab.testing.checkouts import copy_checkout
+from airflow_celery_lab.testing.terminal import CTRL_C, CTRL_D, terminal
 from airflow_celery_lab.timeline import recent
 from airflow_celery_lab.timeline.spans import Timeline
 from airflow_celery_lab.wait import wait_until
@@ -574,6 +576,79 @@ def test_an_experiment_is_as_predicted_and_leaves_the_lab_as_it_was(background: 
     assert "as predicted" in browser.evaluate("document.body.innerText")
     assert browser.evaluate("document.querySelectorAll('.bars .point').length") > 0
     assert browser.errors == []
+
+
+def test_the_tour_goes_through_all_its_steps_and_leaves_the_lab_as_it_was(background: ThrowawayLab) -> None:
+    cluster = background.cluster
+    before, known = pids(cluster), set(cluster.api.dag_ids())
+
+    told = background.command("tour", "--restart", "--yes", timeout=240).stdout
+
+    shown = re.findall(r"^Step (\d) of 8: .*$|^That is [abc]: (.*)\.$", told, flags=re.MULTILINE)
+    assert [number or answer for number, answer in shown] == [
+        *("1", "6, one for each slot"),
+        *("2", "all at the same time"),
+        *("3", "worker-high-cpu, which listens to high_cpu"),
+        *("4", "they wait in the queue"),
+        *("5", "some of those that still wait in the queue"),
+        *("6", "it starts again from the beginning, as a second try"),
+        *("7", "more than there are slots, up to all 8"),
+        *("8", "by a bar of waiting before the bar of the task"),
+    ], told
+    assert f"{cluster.settings.url('flower')}/tasks" in told
+    after = pids(cluster)
+    assert {name for name in after if after[name] != before.get(name)} == {"worker-default"}, "the sixth step kills it"
+    assert set(after) == set(before)
+    assert set(cluster.api.dag_ids()) == known
+    now = cluster.status(details=False)
+    assert now.ready
+    assert [queue.name for queue in now.queues if queue.waiting] == []
+    assert background.command("tour", "--list").stdout.splitlines()[-1] == "8  done  Who ran what, and when"
+
+
+def test_the_tour_bears_typing_errors_in_a_narrow_terminal_and_is_left_and_resumed(background: ThrowawayLab, checkout: Path) -> None:
+    cluster = background.cluster
+    before, known = pids(cluster), set(cluster.api.dag_ids())
+    words = [*background.program, "tour"]
+
+    with terminal([*words, "--restart"], checkout, background.environ, columns=40) as shown:
+        for prompt, mistake, help_, right in (
+            ("Your prediction, a to c (Enter: none):", "six", "Type a, b or c,", "b"),
+            ("Enter runs it, or type it (q leaves):", "./lab stats", "other commands", f"{background.program[0]} status"),
+            ("Enter: on to step 2 (q leaves):", "yes", "Press Enter to go on", ""),
+        ):
+            shown.until(prompt)
+            shown.type(f"{mistake}\n")
+            shown.until(help_)
+            shown.until(prompt)
+            shown.type(f"{right}\n")
+        shown.until("Step 2 of 8")
+        shown.until("(Enter: none):")
+        shown.type(CTRL_D)
+        assert shown.end() == 0
+    assert "tour` goes on with step 2" in " ".join(shown.text.split())
+    # Addresses and the command's name stay in one piece, and what was typed stands behind its prompt.
+    whole = ("http", background.program[0], "): ")
+    assert [line for line in shown.text.splitlines() if len(line) > 40 and not any(piece in line for piece in whole)] == []
+
+    with terminal([*words, "--from", "5"], checkout, background.environ, columns=40) as shown:
+        shown.until("(Enter: none):")
+        shown.type("b\n")
+        shown.until("(q leaves):")
+        shown.type("\n")
+        shown.until("+ worker-default-2")
+        shown.type(CTRL_C)
+        assert shown.end() == 130
+    assert "Traceback" not in shown.text
+    assert "goes on with step 5" in " ".join(shown.text.split())
+    assert (pids(cluster), set(cluster.api.dag_ids())) == (before, known)
+
+    with terminal(words, checkout, background.environ, columns=40) as shown:
+        shown.until("Step 5 of 8")
+        shown.until("(Enter: none):")
+        shown.type("q\n")
+        assert shown.end() == 0
+    assert set(cluster.api.dag_ids()) == known
 
 
 def test_ctrl_c_in_an_experiment_leaves_the_lab_as_it_was(background: ThrowawayLab, checkout: Path) -> None:

@@ -16,6 +16,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
+import yaml
+
+from airflow_celery_lab.testing.terminal import terminal
 
 from .sandbox import Sandbox
 
@@ -145,6 +148,38 @@ def test_the_status_of_a_lab_that_is_not_ready_tells_so(sandbox: Sandbox) -> Non
 )
 def test_what_needs_a_running_lab_says_so(sandbox: Sandbox, command: list[str]) -> None:
     assert sentence(sandbox.run(*command), 16) == f"the lab in {sandbox.home} is not running; start it with `./lab up`."
+
+
+def test_the_tour_asks_nobody_where_nobody_can_answer(sandbox: Sandbox) -> None:
+    told = sentence(sandbox.run("tour"), 2)
+
+    assert told == "the tour asks, and nobody can answer here; `./lab tour --yes` goes through it without asking."
+
+
+def test_the_tour_offers_to_start_a_lab_and_starts_none_unasked(sandbox: Sandbox) -> None:
+    command = [sys.executable, "-m", "airflow_celery_lab", "tour"]
+    with terminal(command, sandbox.project, {**sandbox.environ, "LAB_COMMAND": "./lab"}, columns=60) as shown:
+        shown.until("Enter runs `./lab up -d` (q leaves):")
+        shown.type("q\n")
+        assert shown.end() == 0
+
+    assert sandbox.records == {}
+
+
+def test_the_values_for_helm_are_printed_or_written_where_they_can_be(sandbox: Sandbox) -> None:
+    done = sandbox.run("export", "helm")
+    written = sandbox.run("export", "helm", "values.yaml")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [one["name"] for one in yaml.safe_load(done.stdout)["workers"]["celery"]["sets"]] == ["default", "high-cpu"]
+    assert written.stdout == "lab: wrote values.yaml\n"
+    assert (sandbox.project / "values.yaml").read_text(encoding="utf-8") == done.stdout
+    assert sentence(sandbox.run("export", "helm", "none/values.yaml"), 23).startswith(
+        "cannot write none/values.yaml: No such file or directory; "
+    )
+    refused = sandbox.run("export", "supervisord", "values.yaml")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "supervisord.conf has its place in the project" in refused.stderr
 
 
 def test_nothing_is_deleted_without_a_yes(sandbox: Sandbox) -> None:

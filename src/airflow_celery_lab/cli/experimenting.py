@@ -103,12 +103,12 @@ def _experiments(cluster: Cluster, choice: Choice, *, quiet: bool) -> list[tuple
 def _faults(cluster: Cluster, choice: Choice, times: int, *, quick: bool) -> list[Any]:
     from airflow_celery_lab.cli import tables
     from airflow_celery_lab.experiments import trials
-    from airflow_celery_lab.experiments.published import Published
+    from airflow_celery_lab.experiments.published import Published, alone
 
     selected = trials.shortened(choice.faults) if quick else choice.faults
     done = []
     if selected:
-        with Published(cluster) as dags:
+        with alone(cluster.lab.state), Published(cluster) as dags:
             for trial in trials.run(cluster, dags, selected, times):
                 done.append(trial)
                 _tell(f"lab: {tables.trial(trial)}")

@@ -11,12 +11,13 @@ from typing import Annotated
 import typer
 
 from airflow_celery_lab.cli.app import Names, app, last_words, progress, say
-from airflow_celery_lab.cluster import preflight
+from airflow_celery_lab.cluster import evidence, preflight
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration import airflow_settings, credentials, environment, procfile, requirements, settings
 from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.procfile import Processes
+from airflow_celery_lab.configuration.settings import Settings
 
 #: More processes of one kind than a machine can bear; a bound for typing errors.
 MOST = 99
@@ -169,17 +170,24 @@ def _apply(cluster: Cluster, wanted: Callable[[], Processes]) -> None:
 def _welcome(cluster: Cluster, seconds: float | None) -> str:
     config, me = cluster.settings, typed()
     took = f" after {seconds:.1f} s" if seconds is not None else ""
-    end = f"{me} down" if cluster.supervisor.running else "Ctrl-C"
-    # An experiment brings its DAGs along.
-    first = f"run {EXAMPLE}" if (config.dags / f"{EXAMPLE}.py").exists() else "experiment parallelism"
-    return "\n".join(
-        [
-            f"lab: ready{took}: {len(cluster.records)} processes",
-            f"lab:   Airflow   {environment.web_url(cluster.lab)}   user {ADMIN}, password: {me} password",
-            f"lab:   Flower    {config.url('flower')}   the same user and password",
-            f"lab:   next      {me} {first}      {me} status      {end} stops all",
-        ]
-    )
+    background = cluster.supervisor.running
+    lines = [
+        f"lab: ready{took}: {len(cluster.records)} processes",
+        f"lab:   Airflow   {environment.web_url(cluster.lab)}   user {ADMIN}, password: {me} password",
+        *([f"lab:   Flower    {config.url('flower')}   the same user and password"] if evidence.runs("flower", cluster.records) else []),
+        f"lab:   next      {me} {_first(config, background=background)}      {me} status      {f'{me} down' if background else 'Ctrl-C'} stops all",
+    ]
+    if background and not config.state.tour.exists():
+        lines.append(f"lab:   new here  {me} tour")
+    return "\n".join(lines)
+
+
+def _first(config: Settings, *, background: bool) -> str:
+    """Return the command that shows most of a lab that has just started, and that works there."""
+    if (config.dags / f"{EXAMPLE}.py").exists():
+        return f"run {EXAMPLE}"
+    # An experiment brings its DAGs along, and needs a lab in the background.
+    return "experiment parallelism" if background else "dags"
 
 
 def _counts(items: Iterable[str]) -> dict[str, int]:

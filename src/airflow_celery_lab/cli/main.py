@@ -6,14 +6,26 @@ import os
 import sys
 
 from airflow_celery_lab import command
-from airflow_celery_lab.cli import authoring, autoscaling, breaking, comparing, drawing, experimenting, lifecycle, looking, project, running
+from airflow_celery_lab.cli import (
+    authoring,
+    autoscaling,
+    breaking,
+    comparing,
+    drawing,
+    experimenting,
+    lifecycle,
+    looking,
+    project,
+    running,
+    tour,
+)
 from airflow_celery_lab.cli.app import app
 from airflow_celery_lab.errors import NOBODY_READS
 
 # Commands have registered while their modules were imported, in the order of the alphabet; `--help` shows them in this one.
 GROUPS = [
     module.__name__
-    for module in (lifecycle, autoscaling, looking, running, comparing, authoring, drawing, breaking, experimenting, project)
+    for module in (lifecycle, autoscaling, looking, running, comparing, authoring, drawing, breaking, experimenting, tour, project)
 ]
 app.registered_commands.sort(key=lambda registered: GROUPS.index(registered.callback.__module__) if registered.callback else 0)
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -28,18 +28,42 @@ def init() -> None:
 
 
 @app.command()
-def export() -> None:
-    """Write supervisord.conf from the Procfile, as `honcho export` does, for plain supervisord."""
+def export(
+    what: Annotated[Literal["supervisord", "helm"], typer.Argument(help="What to write.", show_default=True)] = "supervisord",
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="Of helm: where to (default: print it).")] = None,
+) -> None:
+    """Write supervisord.conf from the Procfile, as `honcho export` does, for plain supervisord; or `helm`: values for Airflow's Helm chart."""
+    if what == "helm":
+        text = _helm_values()
+        if file is None:
+            print(text, end="")
+        else:
+            _write(file, text)
+        return
+    if file is not None:
+        raise typer.BadParameter(f"supervisord.conf has its place in the project; leave {file} out", param_hint="FILE")
     folder = roots.find_project(os.environ)
     path = folder / supervisord_configuration.NAME
     text = supervisord_configuration.for_project(procfile.instances(procfile.read(folder, named=settings.load(os.environ).procfile)))
     if path.exists() and not supervisord_configuration.is_ours(path.read_text(encoding="utf-8", errors="replace")):
         raise ProjectError(f"{path} was not written by the lab; move it away, and run `{typed()} export` again.", path=path)
+    _write(path, text)
+
+
+def _write(path: Path, text: str) -> None:
     try:
         files.write(path, text, mode=0o644)
     except OSError as error:
-        raise ProjectError(f"cannot write {path}: {error.strerror}; fix its permissions, or free space.", path=path) from error
+        raise ProjectError(
+            f"cannot write {path}: {error.strerror}; fix its permissions, name another file, or free space.", path=path
+        ) from error
     say(f"lab: wrote {path}")
+
+
+def _helm_values() -> str:
+    from airflow_celery_lab.helm import of_project, values  # Here: what only this command needs.
+
+    return values.text(of_project.read(settings.load(os.environ), os.environ))
 
 
 @app.command()

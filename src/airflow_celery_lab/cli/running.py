@@ -47,7 +47,7 @@ def run(
         _wait_until_live(cluster, dag)
         run_id = cluster.trigger(dag, parameters)
         try:
-            result = _follow(cluster, dag, run_id, quiet=as_json)
+            result = follow(cluster, dag, run_id, quiet=as_json)
         except KeyboardInterrupt:
             print(f"lab: the run {run_id} goes on; see {environment.web_url(cluster.lab)}/dags/{dag}/runs/{run_id}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
@@ -210,7 +210,13 @@ def _wait_until_live(cluster: Cluster, dag: str) -> None:
         print(f"lab: the new version of {dag} is live after {seconds:.1f} s", file=sys.stderr, flush=True)
 
 
-def _follow(cluster: Cluster, dag: str, run_id: str, *, quiet: bool) -> Run:
+def follow(cluster: Cluster, dag: str, run_id: str, *, quiet: bool) -> Run:
+    """Watch a run until it has ended, and return it; show its address and its progress if not `quiet`.
+
+    Raises:
+        LabError: Airflow has not answered for a minute, or the lab was stopped.
+
+    """
     from rich.live import Live
 
     from airflow_celery_lab.cli import tables

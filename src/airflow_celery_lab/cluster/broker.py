@@ -119,6 +119,10 @@ class Broker:
         """Return the number of messages in `queue` that no worker has taken."""
         return sum(int(self.redis.llen(queue + suffix)) for suffix in PRIORITIES)
 
+    def empty(self, queue: str) -> None:
+        """Delete the messages in `queue` that no worker has taken."""
+        self.redis.delete(*(queue + suffix for suffix in PRIORITIES))
+
     def _idle(self) -> dict[str, float]:
         """Return the queues that a task was ever sent to, with the seconds since somebody sent one or began to listen.
 

@@ -205,6 +205,14 @@ def service_of(command: str) -> Service:
     return services.without_launcher() if launched is None else services.describe(launched)
 
 
+def around_launcher(command: str) -> tuple[list[str], list[str]]:
+    """Return the words of a whole command before the launcher in its last part, and those after its `exec`; all before where there is none."""
+    *before, last = [shlex.split(" ".join(word.text for word in words if not word.operator)) for words in shell.commands(command)]
+    launched = _launched(last)
+    own = last if launched is None else last[: len(last) - len(launched) - 2]
+    return [*(word for words in before for word in words), *own], launched or []
+
+
 def _launched(words: Sequence[str]) -> list[str] | None:
     """Return the words after the launcher's `exec`, None where there is no launcher."""
     return _after_launcher(words, "exec")

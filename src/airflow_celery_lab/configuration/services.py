@@ -124,27 +124,34 @@ def _refuse_options_of_the_lab(program: str, words: Sequence[str]) -> None:
 def _worker_options(words: Sequence[str]) -> tuple[tuple[str, ...], int]:
     queues: tuple[str, ...] = ()
     concurrency = most = 0
-    for meant, option, value in _given(words):
+    for meant, option, value in options(words):
         if meant == "--queues":
             queues = _queues(option, value)
         elif meant == "--concurrency":
             concurrency = _slots(option, value)
-        else:  # `most,least`
+        elif meant == "--autoscale":  # `most,least`
             most = _slots(option, value.partition(",")[0])
     return queues, most or concurrency
 
 
-def _given(words: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield each of WORKER_OPTIONS that is among `words`, as it is written there, and its value."""
+def options(words: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield each option of a worker: which of WORKER_OPTIONS it is, how it is written there, and its value; of any other word, the word.
+
+    Raises:
+        ProcfileError: an option makes no sense.
+
+    """
     pending = list(words)
     while pending:
-        option, equals, value = pending.pop(0).partition("=")
+        word = pending.pop(0)
+        option, equals, value = word.partition("=")
         if re.match("-[qca].", option):  # `-q` and its value in one word.
             option, equals, value = option[:2], "=", option[2:] + equals + value
         if option == "--pool" or option.startswith("-P"):
             raise ProcfileError(f"Airflow's worker has no option {option}; set AIRFLOW__CELERY__POOL in .env, or before the command.")
         meant = _meant(option)
         if meant is None:
+            yield "", word, ""
             continue
         if not equals:
             if not pending or pending[0].startswith("-"):

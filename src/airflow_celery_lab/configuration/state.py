@@ -203,13 +203,18 @@ class State(NamedTuple):
 
     @property
     def experiment_lock(self) -> Path:
-        """Held while experiments run."""
+        """Held while experiments run, or the tour."""
         return self.home / "experiment.lock"
 
     @property
     def experiment_dags(self) -> Path:
-        """The DAGs of the experiment that runs."""
+        """The DAGs of the experiment that runs, or of the tour."""
         return self.home / "experiment-dags"
+
+    @property
+    def tour(self) -> Path:
+        """How far the user has come in the tour."""
+        return self.home / "tour.json"
 
     @property
     def process_logs(self) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,9 +12,9 @@ from airflow_celery_lab.cluster.broker import Worker
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.configuration import environment
 from airflow_celery_lab.configuration.procfile import Processes
-from airflow_celery_lab.errors import AlreadyRunningError, CannotTellError, NotReadyError
+from airflow_celery_lab.errors import CannotTellError, NotReadyError
 from airflow_celery_lab.experiments.experiment import Step
-from airflow_celery_lab.experiments.published import Published
+from airflow_celery_lab.experiments.published import Published, alone
 from airflow_celery_lab.inside_airflow import experiment_groups
 from airflow_celery_lab.inside_airflow.experiment_groups import Group
 from airflow_celery_lab.timeline import recording, spans
@@ -159,11 +158,7 @@ def bench(cluster: Cluster, on_step: OnStep, on_wait: OnStep) -> Iterator[Bench]
     """
     cluster.require_background()
     with ExitStack() as stack:
-        lock = stack.enter_context(cluster.lab.state.experiment_lock.open("a", encoding="utf-8"))
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise AlreadyRunningError("another `experiment` is at work in this lab; wait for its end.") from error
+        stack.enter_context(alone(cluster.lab.state))
         # What an earlier one has left that was killed is none of the lab's.
         before = {name: line for name, line in cluster.supervisor.processes.items() if not _is_own(name, line)}
         found = Bench(cluster, Published(cluster), before, on_step, on_wait)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from airflow_celery_lab.cluster import runs
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.configuration import files
-from airflow_celery_lab.errors import LabError, NotReadyError, UnknownDagError
+from airflow_celery_lab.configuration.state import State
+from airflow_celery_lab.errors import AlreadyRunningError, LabError, NotReadyError, UnknownDagError
 from airflow_celery_lab.wait import wait_until
 
 if TYPE_CHECKING:
@@ -18,6 +22,22 @@ if TYPE_CHECKING:
 
 #: Seconds in which Airflow has read a file that was put there, and in which it has taken back the tasks of a run that was ended.
 READ = 45.0
+
+
+@contextmanager
+def alone(state: State) -> Iterator[None]:
+    """Have the folder of these DAGs to oneself.
+
+    Raises:
+        AlreadyRunningError: somebody else has it.
+
+    """
+    with state.experiment_lock.open("a", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AlreadyRunningError("another `experiment` or `tour` is at work in this lab; wait for its end, or leave it.") from error
+        yield
 
 
 class Published:
@@ -42,17 +62,36 @@ class Published:
             NotReadyError: it has not; the user may have given Airflow other bundles than the lab's.
 
         """
+        self.put_all({dag_id: source})
+
+    def put_all(self, sources: Mapping[str, str]) -> None:
+        """Write the files of DAGs, each source under its DAG's id, and wait until Airflow has read them.
+
+        Raises:
+            NotReadyError: as `put`.
+
+        """
         self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        files.write(self._folder / f"{dag_id}.py", source, mode=0o644)
+        for dag_id, source in sources.items():
+            files.write(self._folder / f"{dag_id}.py", source, mode=0o644)
         advice = "see `[dag_processor] dag_bundle_config_list`, which must have the lab's bundle `experiments`"
-        wait_until(lambda: self._lacks(dag_id), READ, f"the DAG {dag_id}", advice=advice)
+        for dag_id in sources:
+            wait_until(partial(self._lacks, dag_id), READ, f"the DAG {dag_id}", advice=advice)
+
+    def end(self, dag_id: str) -> None:
+        """End the runs of a DAG, and wait until its tasks have ended."""
+        for run in self._cluster.api.pages(f"/dags/{dag_id}/dagRuns", "dag_runs"):
+            if run["state"] not in runs.FINAL:
+                self._cluster.api.fail_run(dag_id, run["dag_run_id"])
+        with suppress(NotReadyError):
+            wait_until(lambda: self._running(dag_id), READ, f"the end of the tasks of {dag_id}")
 
     def take_away(self) -> None:
         """End the runs of all DAGs that were put there, also by an experiment that was killed, and delete the DAGs."""
         found = [path.stem for path in self._folder.glob("*.py")]
         for dag_id in found:
             with suppress(LabError):  # Airflow may not have read it yet.
-                self._end(dag_id)
+                self.end(dag_id)
         for dag_id in found:
             (self._folder / f"{dag_id}.py").unlink(missing_ok=True)
             with suppress(UnknownDagError):
@@ -66,13 +105,6 @@ class Published:
         except UnknownDagError:
             return "Airflow has not read its file yet"
         return "Airflow counts it as deleted" if stale else None
-
-    def _end(self, dag_id: str) -> None:
-        for run in self._cluster.api.pages(f"/dags/{dag_id}/dagRuns", "dag_runs"):
-            if run["state"] not in runs.FINAL:
-                self._cluster.api.fail_run(dag_id, run["dag_run_id"])
-        with suppress(NotReadyError):
-            wait_until(lambda: self._running(dag_id), READ, f"the end of the tasks of {dag_id}")
 
     def _running(self, dag_id: str) -> str | None:
         unfinished = [task for task in self._cluster.api.task_instances(dag_id, "~") if task["state"] in ("running", "queued")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-TEMPLATE = '''"""Written by `lab experiment` for one measurement, and deleted when that ends. Its tasks do nothing but take their time."""
+TEMPLATE = '''"""Written by `lab {by}`, and deleted when that ends. Its tasks do nothing but take their time."""
 
 from airflow_celery_lab.inside_airflow.experiment_dag import experiment_dag
 from airflow_celery_lab.inside_airflow.experiment_groups import Group
@@ -34,6 +34,6 @@ class Group:
         return f"Group({', '.join(f'{field.name}={value!r}' for field, value in given if value != field.default)})"
 
 
-def source(dag_id: str, groups: Sequence[Group]) -> str:
-    """Return the DAG file."""
-    return TEMPLATE.format(dag_id=dag_id, groups="\n".join(f"    {group}," for group in groups))
+def source(dag_id: str, groups: Sequence[Group], by: str = "experiment") -> str:
+    """Return the DAG file; `by` is the command that brings it."""
+    return TEMPLATE.format(by=by, dag_id=dag_id, groups="\n".join(f"    {group}," for group in groups))
