@@ -118,8 +118,6 @@ EXPERIMENT = Experiment(
         Setting("airflow celery worker --concurrency", "does not count beside it"),
         Setting("AUTOSCALE_KEEPALIVE", "in a worker's environment: seconds between two looks for processes to end (30)"),
     ),
-    next=(
-        "Write `--autoscale 8,1` in place of `--concurrency` in the Procfile, `./lab apply`, and look at the memory in `./lab status`.",
-    ),
+    next=("Write `--autoscale 8,1` in place of `--concurrency` in the Procfile, `./lab apply`, and look at the memory in `./lab status`.",),
     seconds=60,
 )
