@@ -137,9 +137,9 @@ def test_nothing_is_said_of_an_outage_that_was_none() -> None:
 
 def test_prefetch_is_as_predicted_only_if_what_was_taken_ahead_waits_beside_an_idle_worker() -> None:
     def run(behind: int) -> Timeline:
-        long = ran("long", 0.0, 12.0, "experiment-1")
+        long = ran("long", 0.0, 14.0, "experiment-1")
         others = [ran(f"short[{place}]", place, place + 0.5, "experiment-2") for place in range(prefetch.NUMBER - behind)]
-        return timeline(long, *others, *(ran(f"short[{5 - place}]", 12.1 + place, 12.6 + place, "experiment-1") for place in range(behind)))
+        return timeline(long, *others, *(ran(f"short[{9 - place}]", 14.1 + place, 14.6 + place, "experiment-1") for place in range(behind)))
 
     def of(one: int, many: int, early: int) -> str:
         parts = {prefetch.ONE: run(one), prefetch.MANY: run(many), prefetch.EARLY: run(early)}

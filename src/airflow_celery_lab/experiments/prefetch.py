@@ -19,7 +19,7 @@ VARIABLES = {
     EARLY: {"AIRFLOW__CELERY__WORKER_PREFETCH_MULTIPLIER": "1", "AIRFLOW__CELERY__TASK_ACKS_LATE": "False"},
 }
 #: Seconds of the long task and of the short ones, which are done on one slot before the long one ends, and how many those are.
-LONG, SHORT, NUMBER = 12.0, 0.5, 6
+LONG, SHORT, NUMBER = 14.0, 0.5, 5
 #: Seconds by which a task may begin before the end of another one whose slot it gets, as Airflow dates the two.
 SLACK = 0.5
 
@@ -41,7 +41,12 @@ def judge(found: Measurement) -> Finding:
     waits = {part: _longest_wait(timeline) for part, timeline in found.parts.items()}
     states = {part: timeline.state for part, timeline in found.parts.items()}
     checks = [
-        Check("with one message a slot no short task waits for the long one", f"{behind[ONE]} did", behind[ONE] == 0),
+        # On a busy machine the short tasks may not be done before the long one; then its worker rightly takes one.
+        Check(
+            "with one message a slot no short task waits for the long one",
+            f"{behind[ONE]} did",
+            None if behind[ONE] and (idle[ONE] or 0.0) <= SLACK else behind[ONE] == 0,
+        ),
         Check(
             f"with {MULTIPLIER}, some do, while the other worker has nothing to do",
             f"{behind[MANY]} did; it had nothing to do for {told(idle[MANY])}",
