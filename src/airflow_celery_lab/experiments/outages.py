@@ -111,12 +111,15 @@ EXPERIMENTS = (
         measure=BROKER.measure,
         judge=BROKER.judge,
         mechanism="A worker needs the broker to get tasks, and not to run them: a task reports to the api-server. What waits lies in Redis, "
-        "which keeps it on disk (`appendonly`), so it is there when Redis is back. Workers connect again by themselves, two seconds "
-        "later at each attempt.",
+        "which keeps it on disk (`appendonly`), so it is there when Redis is back. Workers connect again by themselves; each attempt "
+        "comes two seconds later than the one before. A task that comes due meanwhile cannot be sent. Airflow fails its try at the first "
+        "refused connection; the lab's executor keeps it, and sends it when Redis answers.",
         settings=(
             Setting("appendonly yes", "of Redis: each message is on disk within a second"),
             Setting("broker_connection_retry, broker_connection_max_retries", "of Celery: a worker tries again, 100 times"),
-            Setting("[celery] task_acks_late", "a message leaves Redis when its task has ended (True)"),
+            Setting(
+                "[celery] task_publish_max_retries", "attempts to send a task after a time-out, but not after a refused connection (3)"
+            ),
         ),
         next=("`./lab experiment lose-messages`: Redis forgets what it had not written to disk, and the lab sends it again.",),
         seconds=50,
@@ -128,9 +131,9 @@ EXPERIMENTS = (
         "begins, and no task is lost or runs twice.",
         measure=DATABASE.measure,
         judge=DATABASE.judge,
-        mechanism="Tasks have no connection to the database: they talk to the api-server, whose answer is an error now, and they ask "
-        "again. A task that has ended keeps its slot until its end is reported. The scheduler cannot work without its database; "
-        "it ends, and is started again.",
+        mechanism="Tasks have no connection to the database: they talk to the api-server. Its answer is an error now, so they ask "
+        "again. A task that has ended keeps its slot until it has reported its end; so nothing takes the slot. The scheduler cannot work "
+        "without its database; where it ends for that, it is started again.",
         settings=(
             Setting("[workers] execution_api_retries", "attempts of a task to reach the api-server (5; 100 in the lab)"),
             Setting("[workers] execution_api_retry_wait_max", "seconds between two of them, at most (90; 5 in the lab)"),
@@ -139,7 +142,7 @@ EXPERIMENTS = (
                 "tests a connection before its use, so that a restart of Postgres is survived (True)",
             ),
         ),
-        next=("`./lab logs scheduler` after it: how the scheduler ended, and what it waited for.",),
+        next=("`./lab logs scheduler -n 200` afterwards: what the scheduler said while Postgres was away.",),
         seconds=60,
     ),
     Experiment(
