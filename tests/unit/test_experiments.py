@@ -112,7 +112,8 @@ DOWN, UP = 1.0, 13.0
 
 def of_outage(*spans: Span, state: str = "success") -> str:
     marks = (Mark(DOWN, "stop redis"), Mark(UP, "start redis"))
-    measured = Measurement(Plan({"away": "redis"}), {outages.BROKER.part: timeline(*spans, marks=marks, state=state)})
+    parts = {outages.BROKER.part: timeline(*spans, marks=marks, state=state)}
+    measured = Measurement(Plan({"away": "redis"}), parts, {outages.READY: 5.0})
     return verdict(outages.BROKER.judge(measured).checks)
 
 
@@ -126,7 +127,7 @@ def test_an_outage_is_as_predicted_if_what_runs_ends_and_all_else_begins_once_an
     assert of_outage(*held, *due, ran(f"{WAITS}[0]", 9.0, 10.0), waits[1]) == "not as predicted"
     assert of_outage(*held, *due, waits[0], state="failed") == "not as predicted"
     assert of_outage(*held, due[0], ran(DUE, 17.0, 17.1, number=2), *waits) == "not as predicted"
-    assert of_outage(*held, *due, waits[0], ran(f"{WAITS}[1]", UP + outages.BROKER.soon + 1, 60.0)) == "not as predicted"
+    assert of_outage(*held, *due, waits[0], ran(f"{WAITS}[1]", UP + 5.0 + outages.SOON + 1, 60.0)) == "not as predicted"
 
 
 def test_nothing_is_said_of_an_outage_that_was_none() -> None:

@@ -22,6 +22,8 @@ SECONDS, NUMBER = {RUNS: 8.0, WAITS: 1.0, DUE: 5.0}, {RUNS: 2, WAITS: 2, DUE: 1}
 OTHER = f"{QUEUE}_due"
 #: Seconds for which it is away: longer than what runs.
 AWAY = 12.0
+#: Seconds in which all that has waited begins, at most, when all of the lab is ready again. How long that takes is up to the machine.
+SOON = 10.0
 READY = "seconds from its start until all of the lab is ready"
 
 
@@ -31,7 +33,6 @@ class Outage:
 
     kind: str  #: of process, as `Service` has it
     part: str
-    soon: float  #: seconds in which all that has waited begins when it is back, at most
 
     def measure(self, bench: Bench) -> Measurement:
         """Let tasks run, wait and come due while it is away."""
@@ -62,6 +63,7 @@ class Outage:
         held = figures.spans(timeline, "running", RUNS)
         later = [span for span in figures.spans(timeline, "running", WAITS, DUE) if span.start > down]
         after = [span.start - up for span in later if span.start >= up]
+        late = max(after, default=0.0) - found.seen.get(READY, 0.0)
         ended = sum(down < timeline.until(span) < up and span.state == "success" for span in held)
         expected = NUMBER[WAITS] + NUMBER[DUE]
         checks = [
@@ -72,9 +74,9 @@ class Outage:
             ),
             Check("nothing else begins meanwhile", _told(later, up), len(after) == len(later)),
             Check(
-                f"all {expected} that have waited begin within {self.soon:g} s after that",
-                f"{len(after)} of {expected}, the last after {told(max(after, default=None))}",
-                len(after) == expected and max(after) <= self.soon,
+                f"all {expected} that have waited begin, the last at most {SOON:g} s after the lab is ready again",
+                f"{len(after)} of {expected}, the last {told(abs(late))} {'after' if late > 0 else 'before'} that",
+                len(after) == expected and late <= SOON,
             ),
             Check("no task runs twice", *_repeated(timeline)),
             Check("the run succeeds", timeline.state, timeline.state == "success"),
@@ -98,9 +100,9 @@ def _repeated(timeline: Timeline) -> tuple[str, bool]:
     return (f"{', '.join(again)} did" if again else "none did"), not again
 
 
-BROKER = Outage("redis", "without Redis", soon=20.0)
-DATABASE = Outage("postgres", "without Postgres", soon=40.0)
-API_SERVER = Outage("api-server", "without the api-server", soon=30.0)
+BROKER = Outage("redis", "without Redis")
+DATABASE = Outage("postgres", "without Postgres")
+API_SERVER = Outage("api-server", "without the api-server")
 
 EXPERIMENTS = (
     Experiment(
