@@ -119,8 +119,8 @@ EXPERIMENT = Experiment(
     measure=measure,
     judge=judge,
     mechanism="A worker with `--autoscale MAX,MIN` takes as many messages as one with MAX slots. For each message that it has no process for it "
-    "forks one. It does nothing else meanwhile, so the slots come one after another: in half a second each on an idle machine, in seconds "
-    "on a busy one. Every 30 s, here every 5 s, it ends processes that have nothing to do. That saves memory, about 50 MB for each process "
+    "forks one. It does nothing else meanwhile, so slots are added one after another, and on a "
+    "busy machine that takes seconds. Every 30 s, here every 5 s, it ends processes that have nothing to do. That saves memory, about 50 MB for each process "
     "that has run a task. All this is within one worker; what adds workers stands outside, such as `./lab scale`, or KEDA in Kubernetes.",
     settings=(
         Setting(

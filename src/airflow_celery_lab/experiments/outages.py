@@ -145,7 +145,7 @@ EXPERIMENTS = (
             ),
         ),
         next=("`./lab logs scheduler -n 200` afterwards: what the scheduler said while Postgres was away.",),
-        seconds=60,
+        seconds=50,
     ),
     Experiment(
         name="api-server-outage",
@@ -163,6 +163,6 @@ EXPERIMENTS = (
             Setting("[scheduler] task_instance_heartbeat_timeout", "seconds of silence after which a task counts as lost (300)"),
         ),
         next=("`AIRFLOW__WORKERS__EXECUTION_API_RETRIES=2` in `.env`, `./lab apply`, and run this again: tasks give up sooner.",),
-        seconds=55,
+        seconds=60,
     ),
 )

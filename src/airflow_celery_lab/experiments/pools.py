@@ -79,5 +79,5 @@ EXPERIMENT = Experiment(
         Setting("pool: include_deferred", "whether a deferred task keeps its pool's slots (no)"),
     ),
     next=("Give one task `pool_slots=2`: while it runs, the pool has no slot for another one.",),
-    seconds=40,
+    seconds=45,
 )

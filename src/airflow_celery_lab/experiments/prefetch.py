@@ -108,5 +108,5 @@ EXPERIMENT = Experiment(
         "Put `AIRFLOW__CELERY__WORKER_PREFETCH_MULTIPLIER=4` before the command of a worker in the Procfile, and `./lab apply`.",
         "Then `./lab run fan_out --conf '{\"tasks\": 20}'`, and meanwhile `./lab metrics`: `airflow_lab_worker_reserved_tasks` counts what waits there.",
     ),
-    seconds=80,
+    seconds=100,
 )

@@ -62,12 +62,14 @@ def judge(found: Measurement) -> Finding:
     states = {part: timeline.state for part, timeline in found.parts.items()}
     checks = [
         Check(
-            "with a timeout of a day each message is delivered once", f"{found.seen[LONG]:g} of {TASKS} messages", found.seen[LONG] == TASKS
+            "with a timeout of a day each message is delivered once",
+            f"{found.seen[LONG]:g} deliveries of {TASKS} messages",
+            found.seen[LONG] == TASKS,
         ),
-        Check(f"with one of {TIMEOUT} s, twice", f"{found.seen[SHORT]:g} of {TASKS} messages", found.seen[SHORT] == 2 * TASKS),
+        Check(f"with one of {TIMEOUT} s, twice", f"{found.seen[SHORT]:g} deliveries of {TASKS} messages", found.seen[SHORT] == 2 * TASKS),
         Check(
             "each task runs once, and to its end",
-            f"{', '.join(str(len(spans)) for spans in stays.values())} of {TASKS}, for {least:.1f} s or longer",
+            f"{' and '.join(str(len(spans)) for spans in stays.values())} runs of {TASKS} tasks, each for {least:.1f} s or longer",
             all(len(spans) == TASKS for spans in stays.values()) and least >= SECONDS,
         ),
         Check("the runs succeed", ", ".join(states.values()), set(states.values()) == {"success"}),
