@@ -34,6 +34,7 @@ def measure(bench: Bench) -> Measurement:
     bench.leave_no_key(*KEYS.values())
     parts: dict[str, Timeline] = {}
     seen: dict[str, float] = {}
+    # A second delivery that takes longer than the timeout, as on a busy machine, is followed by a third one.
     for part, timeout in {LONG: DAY, SHORT: TIMEOUT}.items():
         options = {"VISIBILITY_TIMEOUT": f"{timeout}", **KEYS, **LOOKS}
         bench.run_workers(*[WorkerLine(TASKS, variables={OPTION + name: value for name, value in options.items()})] * 2)
@@ -66,7 +67,11 @@ def judge(found: Measurement) -> Finding:
             f"{found.seen[LONG]:g} deliveries of {TASKS} messages",
             found.seen[LONG] == TASKS,
         ),
-        Check(f"with one of {TIMEOUT} s, twice", f"{found.seen[SHORT]:g} deliveries of {TASKS} messages", found.seen[SHORT] == 2 * TASKS),
+        Check(
+            f"with one of {TIMEOUT} s, at least twice",
+            f"{found.seen[SHORT]:g} deliveries of {TASKS} messages",
+            found.seen[SHORT] >= 2 * TASKS,
+        ),
         Check(
             "each task runs once, and to its end",
             f"{' and '.join(str(len(spans)) for spans in stays.values())} runs of {TASKS} tasks, each for {least:.1f} s or longer",
