@@ -5,9 +5,27 @@ import re
 
 import pytest
 
+from airflow_celery_lab.configuration import procfile
+from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.errors import UnknownExperimentError
-from airflow_celery_lab.experiments import catalogue, figures, parallelism, report, routing, scaling, worker_loss
+from airflow_celery_lab.experiments import (
+    autoscale,
+    catalogue,
+    figures,
+    handbook,
+    outages,
+    parallelism,
+    pools,
+    prefetch,
+    report,
+    routing,
+    scaling,
+    visibility_timeout,
+    worker_loss,
+)
 from airflow_celery_lab.experiments.experiment import Check, Experiment, Measurement, Plan, Result, verdict
+from airflow_celery_lab.experiments.outages import DUE, RUNS, WAITS
+from airflow_celery_lab.experiments.worker_line import WorkerLine
 from airflow_celery_lab.inside_airflow import experiment_groups
 from airflow_celery_lab.inside_airflow.experiment_groups import Group
 from airflow_celery_lab.timeline.spans import Mark, Span, Timeline
@@ -89,6 +107,100 @@ def test_a_lost_worker_whose_tasks_do_not_run_again_is_not_as_predicted() -> Non
     assert of(ran("work[0]", 300.0, 315.0, "experiment-2", 2)) == "not as predicted"
 
 
+DOWN, UP = 1.0, 13.0
+
+
+def of_outage(*spans: Span, state: str = "success") -> str:
+    marks = (Mark(DOWN, "stop redis"), Mark(UP, "start redis"))
+    parts = {outages.BROKER.part: timeline(*spans, marks=marks, state=state)}
+    measured = Measurement(Plan({"away": "redis"}), parts, {outages.READY: 5.0})
+    return verdict(outages.BROKER.judge(measured).checks)
+
+
+def test_an_outage_is_as_predicted_if_what_runs_ends_and_all_else_begins_once_and_later() -> None:
+    held = [ran(f"{RUNS}[0]", 0.0, 8.0), ran(f"{RUNS}[1]", 0.1, 8.1)]
+    due = [ran(DUE, 0.0, 0.5), ran(DUE, 17.0, 17.1)]
+    waits = [ran(f"{WAITS}[0]", 16.0, 17.0), ran(f"{WAITS}[1]", 16.2, 17.2)]
+
+    assert of_outage(*held, *due, *waits) == "as predicted"
+    assert of_outage(held[0], ran(f"{RUNS}[1]", 0.1, 13.5), *due, *waits) == "not as predicted"
+    assert of_outage(*held, *due, ran(f"{WAITS}[0]", 9.0, 10.0), waits[1]) == "not as predicted"
+    assert of_outage(*held, *due, waits[0], state="failed") == "not as predicted"
+    assert of_outage(*held, due[0], ran(DUE, 17.0, 17.1, number=2), *waits) == "not as predicted"
+    assert of_outage(*held, *due, waits[0], ran(f"{WAITS}[1]", UP + 5.0 + outages.SOON + 1, 60.0)) == "not as predicted"
+
+
+def test_nothing_is_said_of_an_outage_that_was_none() -> None:
+    measured = Measurement(Plan({"away": "redis"}), {outages.BROKER.part: timeline()})
+
+    assert verdict(outages.BROKER.judge(measured).checks) == "could not tell"
+
+
+def test_prefetch_is_as_predicted_only_if_what_was_taken_ahead_waits_beside_an_idle_worker() -> None:
+    def run(behind: int) -> Timeline:
+        long = ran("long", 0.0, 14.0, "experiment-1")
+        others = [ran(f"short[{place}]", place, place + 0.5, "experiment-2") for place in range(prefetch.NUMBER - behind)]
+        return timeline(long, *others, *(ran(f"short[{9 - place}]", 14.1 + place, 14.6 + place, "experiment-1") for place in range(behind)))
+
+    def of(one: int, many: int, early: int) -> str:
+        parts = {prefetch.ONE: run(one), prefetch.MANY: run(many), prefetch.EARLY: run(early)}
+        return verdict(prefetch.judge(Measurement(Plan(), parts)).checks)
+
+    assert of(0, 3, 1) == "as predicted"
+    assert of(0, 0, 1) == "not as predicted"
+    assert of(1, 3, 1) == "not as predicted"
+    assert of(0, 3, 0) == "not as predicted"
+
+
+def test_autoscaling_is_not_as_predicted_where_no_process_is_added_or_none_goes_again() -> None:
+    def at_once(number: int) -> Timeline:
+        return timeline(*(ran(f"work[{place}]", 3.0 * (place // number), 3.0 * (place // number + 1)) for place in range(autoscale.TASKS)))
+
+    def of(wide: Timeline, at_work: int, afterwards: int) -> str:
+        seen = {f"{autoscale.FIXED}, {autoscale.AT_REST}": 4, f"{autoscale.FIXED}, {autoscale.AT_WORK}": 4}
+        seen |= {f"{autoscale.FOLLOWING}, {autoscale.AT_REST}": 1, f"{autoscale.FOLLOWING}, {autoscale.AT_WORK}": at_work}
+        measured = {**seen, f"{autoscale.FOLLOWING}, {autoscale.AFTERWARDS}": afterwards, autoscale.SHRINKS: 6.0}
+        return verdict(autoscale.judge(Measurement(Plan(), {autoscale.FIXED: at_once(4), autoscale.FOLLOWING: wide}, measured)).checks)
+
+    assert of(at_once(4), 4, 1) == "as predicted"
+    assert of(at_once(1), 1, 1) == "not as predicted"
+    assert of(at_once(4), 4, 4) == "not as predicted"
+
+
+def test_a_second_delivery_that_cuts_a_task_off_or_never_comes_is_not_as_predicted() -> None:
+    whole = timeline(ran("work[0]", 0.0, 12.1, "experiment-1"), ran("work[1]", 0.0, 12.2, "experiment-2"))
+    twice = timeline(ran("work[0]", 0.0, 5.0), ran("work[0]", 5.0, 17.1, number=2), ran("work[1]", 0.0, 12.2))
+
+    def of(short: Timeline, deliveries: int) -> str:
+        parts, seen = {visibility_timeout.LONG: whole, visibility_timeout.SHORT: short}, {visibility_timeout.LONG: 2}
+        return verdict(visibility_timeout.judge(Measurement(Plan(), parts, {**seen, visibility_timeout.SHORT: deliveries})).checks)
+
+    assert of(whole, 4) == "as predicted"
+    assert of(whole, 2) == "not as predicted"
+    assert of(twice, 4) == "not as predicted"
+
+
+def test_a_pool_that_lets_all_tasks_into_the_queue_is_not_as_predicted() -> None:
+    def at_once(number: int) -> Timeline:
+        return timeline(*(ran(f"work[{place}]", 3.0 * (place // number), 3.0 * (place // number + 1)) for place in range(pools.TASKS)))
+
+    def of(narrow: Timeline, queued: int) -> str:
+        parts, seen = {pools.FREE: at_once(4), pools.POOL: narrow}, {pools.FREE: 4, pools.POOL: queued}
+        return verdict(pools.judge(Measurement(Plan(), parts, seen)).checks)
+
+    assert of(at_once(2), 0) == "as predicted"
+    assert of(at_once(4), 0) == "not as predicted"
+    assert of(at_once(2), 6) == "not as predicted"
+
+
+def test_the_line_of_an_experiments_worker_is_one_of_a_procfile_with_its_variables_where_a_shell_takes_them() -> None:
+    line = WorkerLine(4, least=1, variables={"A": "1", "B": "2"})
+    (parsed,) = procfile.parse(f"experiment-1: {line.command('cd /tmp && C=3 ./lab')}")
+
+    assert parsed.command.startswith("cd /tmp && A=1 B=2 C=3 ./lab exec airflow celery worker ")
+    assert (parsed.service.kind, parsed.service.queues, parsed.service.concurrency) == ("worker", ("experiment",), 4)
+
+
 def test_a_check_that_fails_decides_and_one_that_cannot_be_made_leaves_the_question_open() -> None:
     yes, no, unknown = (Check("claim", "measured", holds) for holds in (True, False, None))
 
@@ -141,3 +253,29 @@ def test_the_page_of_each_experiment_says_what_was_asked_expected_and_found(expe
     assert "&lt;part&gt;" in page
     assert experiment.settings[0].name.split("(")[0] in page
     assert json.loads(report.data(result))["parts"]["<part>"]["state"] == "success"
+
+
+@pytest.mark.parametrize("place", range(len(catalogue.EXPERIMENTS)), ids=[one.name for one in catalogue.EXPERIMENTS])
+def test_the_handbook_says_of_each_experiment_what_the_experiment_says(place: int) -> None:
+    experiment, following = catalogue.EXPERIMENTS[place], next(iter(catalogue.EXPERIMENTS[place + 1 :]), None)
+    text = (CHECKOUT / "docs" / "experiments" / f"{experiment.name}.md").read_text(encoding="utf-8")
+
+    # Else: docs/make-experiment-pages.
+    assert text == handbook.page(experiment, handbook.measured_in(text), following)
+
+
+def test_the_handbook_lists_all_experiments() -> None:
+    text = (CHECKOUT / "docs" / "experiments.md").read_text(encoding="utf-8")
+
+    assert text == handbook.with_list(text, catalogue.EXPERIMENTS)
+    assert len(list((CHECKOUT / "docs" / "experiments").glob("*.md"))) == len(catalogue.EXPERIMENTS)
+
+
+def test_what_was_measured_is_written_and_found_again_in_a_page() -> None:
+    finding = parallelism.judge(Measurement(Plan(slots={"w": 4}), {parallelism.ALL: together(), parallelism.ONE: in_turn()}))
+    result = Result(parallelism.EXPERIMENT, "as predicted", (), finding, {})
+    measured = handbook.measurements(result.as_json(), "on one machine", "picture.png")
+
+    assert "As predicted; on one machine." in measured
+    assert "| seconds on one slot | 12 |" in measured
+    assert handbook.measured_in(handbook.page(parallelism.EXPERIMENT, measured, None)) == measured

@@ -105,6 +105,17 @@ class Broker:
         for queue in queues:
             self.celery.control.add_consumer(queue, destination=[names.node_name(worker)])
 
+    def pool_processes(self, expected: int) -> dict[str, int]:
+        """Return how many processes the pool of each worker that answers has; at once when `expected` have answered."""
+        return {names.worker_name(node): len(stats["pool"]["processes"]) for node, stats in self._ask("stats", expected).items()}
+
+    def begun(self, expected: int) -> dict[str, int]:
+        """Return how many messages each worker that answers has given to its slots since its start.
+
+        One that came twice counts twice. At once when `expected` have answered.
+        """
+        return {names.worker_name(node): sum(stats["total"].values()) for node, stats in self._ask("stats", expected).items()}
+
     def queues(self, workers: Iterable[Worker]) -> list[Queue]:
         """Return the queues that one of `workers` listens to, that hold a message, or that had one in the last MEMORY seconds."""
         listeners: dict[str, list[str]] = {}

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 from airflow_celery_lab.cluster import journal, runs
 from airflow_celery_lab.cluster.broker import Worker
 from airflow_celery_lab.cluster.handle import Cluster
-from airflow_celery_lab.configuration import environment
+from airflow_celery_lab.configuration import environment, procfile
 from airflow_celery_lab.configuration.procfile import Processes
 from airflow_celery_lab.errors import CannotTellError, NotReadyError
 from airflow_celery_lab.experiments.experiment import Step
 from airflow_celery_lab.experiments.published import Published, alone
+from airflow_celery_lab.experiments.worker_line import QUEUE, WorkerLine
 from airflow_celery_lab.inside_airflow import experiment_groups
 from airflow_celery_lab.inside_airflow.experiment_groups import Group
 from airflow_celery_lab.timeline import recording, spans
 from airflow_celery_lab.timeline.spans import Timeline
 from airflow_celery_lab.wait import wait_until
 
-#: The queue of an experiment's own workers, and the name of each but for its number.
-QUEUE = "experiment"
+#: The name of each of an experiment's own workers, but for its number.
 WORKER = "experiment-{}"
 #: Seconds after which a part of an experiment is ended, finished or not.
 PATIENCE = 120.0
+#: Seconds in which all of the lab is ready again when what was away is back.
+RECOVERY = 120.0
 #: Is told what goes on: what was done, and what is waited for.
 OnStep = Callable[[str], None]
 
@@ -39,6 +41,7 @@ class Bench:
         self.dags = dags
         self._before = before
         self._pools: list[str] = []
+        self._keys: list[str] = []
         self._begun = time.monotonic()
         self._on_step = on_step
         self._on_wait = on_wait
@@ -68,21 +71,83 @@ class Bench:
         return environment.default_queue(self.cluster.lab, {})
 
     def start_workers(self, count: int, slots: int, queue: str = QUEUE) -> list[str]:
-        """Make `count` workers of an experiment's own, with so many slots each, listen on `queue`; return their names. 0 ends them."""
+        """Make `count` workers of an experiment's own, with so many slots each, listen on `queue`; return their names. 0 ends them.
+
+        Raises:
+            NotReadyError: one of them does not start.
+
+        """
+        return self.run_workers(*[WorkerLine(slots, queue)] * count)
+
+    def run_workers(self, *lines: WorkerLine) -> list[str]:
+        """Make the workers of these lines an experiment's own ones, in the place of those that there are; return their names.
+
+        Raises:
+            CannotTellError: `.env` overrides what a line sets.
+            NotReadyError: one of them does not start.
+
+        """
+        self._require_free({name for line in lines for name in line.variables})
         prefix = next(line for line in self._before.values() if " exec " in line).split(" exec ")[0]
-        line = f"{prefix} exec airflow celery worker --queues {queue} --concurrency {slots} --without-mingle"
-        own = {WORKER.format(number + 1): line for number in range(count)}
+        own = {WORKER.format(number): line.command(prefix) for number, line in enumerate(lines, start=1)}
         # `Cluster.apply` would start again what is stale, which is the user's to decide.
         plan = self.cluster.supervisor.apply({**self._before, **own})
         for what, names in vars(plan).items():
             if names:
                 journal.note(self.cluster.lab.state, what, names)
         self.cluster.wait_for(list(own), self._on_wait)
-        if own:
-            self.did(
-                f"started {', '.join(own)}, with {slots} {'slot' if slots == 1 else 'slots each' if count > 1 else 'slots'} on the queue {queue}"
-            )
+        named = list(zip(own, lines, strict=True))
+        for line in {id(line): line for line in lines}.values():
+            those = [name for name, other in named if other is line]
+            self.did(f"started {', '.join(those)}, {line.told(len(those))}")
         return list(own)
+
+    def let_pass(self, seconds: float, what: str) -> None:
+        """Wait for so many seconds, in which `what` is the case."""
+        until = time.monotonic() + seconds
+
+        def rest() -> str | None:
+            left = until - time.monotonic()
+            return None if left <= 0 else f"{what}, for {left:.0f} s more"
+
+        wait_until(rest, seconds + 1, what, on_wait=self._on_wait)
+
+    def names_of(self, kind: str) -> list[str]:
+        """Return the processes of one kind, as `Service` has it.
+
+        Raises:
+            CannotTellError: there is none.
+
+        """
+        found = [name for name, service in procfile.services_of(self._before).items() if service.kind == kind]
+        if not found:
+            raise CannotTellError(f"no process of this lab is {kind}; add its line to the Procfile.")
+        return found
+
+    def take_away(self, names: Sequence[str], seconds: float) -> float:
+        """Stop processes for so many seconds, and start them again, whatever happens; return the seconds until all was ready then.
+
+        Raises:
+            NotReadyError: the lab did not recover.
+
+        """
+        those = ", ".join(names)
+        expected = procfile.services_of(self.cluster.supervisor.processes)
+        try:
+            self.cluster.stop(names)
+            self.did(f"stopped {those}")
+            self.let_pass(seconds, f"{those} is away")
+        finally:
+            journal.note(self.cluster.lab.state, "start", names)
+            self.cluster.supervisor.launch(names)
+            self.did(f"started {those}")
+            took = self.cluster.wait_until_ready(RECOVERY, expected, self._on_wait)
+            self.did(f"all was ready again {took:.1f} s later")
+        return took
+
+    def leave_no_key(self, *keys: str) -> None:
+        """Let keys that workers make in Redis be deleted when they have ended."""
+        self._keys += keys
 
     def make_pool(self, name: str, slots: int) -> str:
         """Make a pool of Airflow's, which is deleted at the end; return its name."""
@@ -136,7 +201,19 @@ class Bench:
         for name in self._pools:
             self.cluster.api.delete_pool(name)
         self._pools.clear()
-        self.start_workers(0, 0)
+        self.run_workers()
+        if self._keys:
+            from redis.exceptions import RedisError  # Most commands ask no Redis.
+
+            with suppress(RedisError):  # The lab may have been stopped meanwhile.
+                self.cluster.broker.redis.delete(*self._keys)
+
+    def _require_free(self, variables: Collection[str]) -> None:
+        for name in sorted(variables):
+            if name in self.cluster.settings.variables:
+                raise CannotTellError(
+                    f"{name} in .env would count for this experiment's workers too, which need their own; remove it there."
+                )
 
     def _goes_on(self, dag_id: str, run_id: str) -> str | None:
         state = self.cluster.api.run_state(dag_id, run_id)

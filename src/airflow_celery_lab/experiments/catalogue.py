@@ -9,28 +9,41 @@ from typing import NamedTuple
 from airflow_celery_lab.command import typed
 from airflow_celery_lab.errors import UnknownExperimentError
 from airflow_celery_lab.experiments import (
+    autoscale,
     deferred,
     graceful_stop,
+    outages,
     parallelism,
+    pools,
+    prefetch,
     priorities,
     routing,
     scaling,
     trials,
     unheard_queue,
+    visibility_timeout,
     worker_loss,
 )
 from airflow_celery_lab.experiments.experiment import Experiment
 from airflow_celery_lab.experiments.trials import Fault
 
 EXPERIMENTS: tuple[Experiment, ...] = (
+    # How work is shared out.
     parallelism.EXPERIMENT,
     scaling.EXPERIMENT,
+    autoscale.EXPERIMENT,
     routing.EXPERIMENT,
     unheard_queue.EXPERIMENT,
+    # What waits, and where.
+    pools.EXPERIMENT,
     priorities.EXPERIMENT,
+    prefetch.EXPERIMENT,
     deferred.EXPERIMENT,
-    worker_loss.EXPERIMENT,
+    # What fails, and what comes back.
     graceful_stop.EXPERIMENT,
+    worker_loss.EXPERIMENT,
+    visibility_timeout.EXPERIMENT,
+    *outages.EXPERIMENTS,
 )
 #: Words for all of a kind.
 ALL, FAULTS = "all", "faults"

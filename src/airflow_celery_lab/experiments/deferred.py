@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from airflow_celery_lab.experiments import figures
-from airflow_celery_lab.experiments.bench import QUEUE, Bench
+from airflow_celery_lab.experiments.bench import Bench
 from airflow_celery_lab.experiments.experiment import Check, Experiment, Finding, Measurement, Plan, Setting
+from airflow_celery_lab.experiments.worker_line import QUEUE
 from airflow_celery_lab.inside_airflow.experiment_groups import Group
 
 TASKS, SECONDS, SLOTS = 8, 8.0, 2
@@ -48,12 +49,12 @@ def judge(found: Measurement) -> Finding:
 EXPERIMENT = Experiment(
     name="deferred",
     question="What does a task cost that only waits?",
-    prediction=f"{TASKS} waits of {SECONDS:g} s on {SLOTS} slots go by all at once when they are deferred, and two at a time when they are not.",
+    prediction=f"{TASKS} tasks wait for {SECONDS:g} s each, on {SLOTS} slots. Deferred, all wait at the same time; otherwise two at a time.",
     measure=measure,
     judge=judge,
-    mechanism="A deferrable task ends in its slot and leaves a trigger, which is a few lines of asynchronous Python in the triggerer's one "
-    "process. When the trigger fires, the task is sent to its queue once more, and waits for a slot like any other. So it takes two short "
-    "stays in a slot in place of a long one.",
+    mechanism="A deferrable task gives its slot back and leaves a trigger: a few lines of asynchronous Python, which wait in the triggerer's one "
+    "process with all others. When the trigger fires, the task is sent to its queue once more, and waits for a slot like any other. So it "
+    "is in a slot twice for a moment, and not once for long.",
     settings=(
         Setting("deferrable=True", "of sensors and operators; `[operators] default_deferrable` for all that can"),
         Setting("[triggerer] capacity", "triggers of one triggerer at a time (1000)"),

@@ -53,6 +53,8 @@ class Measurement:
 
     plan: Plan
     parts: Mapping[str, Timeline]
+    #: What Airflow does not record, such as the processes of a pool: counted or timed meanwhile, by what it is.
+    seen: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

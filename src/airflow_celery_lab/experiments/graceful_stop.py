@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from airflow_celery_lab.experiments import figures
-from airflow_celery_lab.experiments.bench import QUEUE, Bench
+from airflow_celery_lab.experiments.bench import Bench
 from airflow_celery_lab.experiments.experiment import Check, Experiment, Finding, Measurement, Plan, Setting
+from airflow_celery_lab.experiments.worker_line import QUEUE
 from airflow_celery_lab.inside_airflow.experiment_groups import Group
 from airflow_celery_lab.timeline.spans import Timeline
 
@@ -75,9 +76,9 @@ EXPERIMENT = Experiment(
     prediction="A worker that is asked to stop finishes what it runs, and no task runs twice. When it is killed, its tasks run again from the start.",
     measure=measure,
     judge=judge,
-    mechanism="SIGTERM is Celery's warm shutdown: the worker takes no more messages, and ends when its tasks have. Docker or Kubernetes, which stops it, has to "
-    "wait that long: they give 10 s and 30 s before SIGKILL, and then the tasks are lost as with a lost machine. "
-    "The signal has to reach the worker alone: one that its pool's processes get as well ends the tasks.",
+    mechanism="SIGTERM is Celery's warm shutdown: the worker takes no more messages, and ends when its tasks have ended. Docker waits for that for 10 s, "
+    "Kubernetes for 30 s; then they send SIGKILL, and the tasks are lost, as with a lost machine. So give a worker more time than its longest "
+    "task takes. The signal must reach the worker alone: if the processes of its pool get it too, it ends their tasks.",
     settings=(
         Setting("LAB_STOP_TIMEOUT", "seconds that the lab gives a worker's tasks to end"),
         Setting(
@@ -85,6 +86,8 @@ EXPERIMENT = Experiment(
         ),
         Setting("stop_grace_period", "the same in a docker compose file"),
     ),
-    next=("`LAB_STOP_TIMEOUT=5 ./lab up -d`, and run this again: with less time than a task takes, an orderly stop is a kill.",),
+    next=(
+        "`./lab down`, `LAB_STOP_TIMEOUT=5 ./lab up -d`, and run this again: with less time than a task takes, an orderly stop is a kill.",
+    ),
     seconds=70,
 )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from airflow_celery_lab.errors import CannotTellError
 from airflow_celery_lab.experiments import figures
-from airflow_celery_lab.experiments.bench import QUEUE, Bench, slots_of
+from airflow_celery_lab.experiments.bench import Bench, slots_of
 from airflow_celery_lab.experiments.experiment import Check, Experiment, Finding, Measurement, Plan, Setting
 from airflow_celery_lab.experiments.figures import told
+from airflow_celery_lab.experiments.worker_line import QUEUE
 from airflow_celery_lab.inside_airflow.experiment_groups import Group
 
 TASKS, SECONDS = "abcd", 3.0
@@ -54,20 +55,20 @@ def judge(found: Measurement) -> Finding:
 EXPERIMENT = Experiment(
     name="parallelism",
     question="When do tasks run at the same time?",
-    prediction="a, b, c and d, none of which waits for another, overlap as far as the workers have slots. On one slot they run one after another.",
+    prediction="Four tasks that do not wait for each other overlap as far as the workers have slots. On one slot they run one after another.",
     measure=measure,
     judge=judge,
-    mechanism="The scheduler sends all tasks that can run to the queue at once. A worker takes as many messages as it has slots, "
-    "which are processes of its pool; what is left waits in the queue until a slot is free. Airflow's own limits come before that: "
-    "what they hold back is not sent at all.",
+    mechanism="The scheduler sends all tasks that can run to the queue at once. A worker takes as many messages as it has slots; "
+    "a slot is a process of its pool. The other messages wait in the queue until a slot is free. Airflow's own limits come before "
+    "that: a task that they hold back is not sent.",
     settings=(
         Setting("airflow celery worker --concurrency", "slots of one worker; `[celery] worker_concurrency` where a worker does not say"),
         Setting("[core] parallelism", "tasks that one scheduler has sent and that have not ended"),
         Setting("[core] max_active_tasks_per_dag", "tasks of one DAG's runs at a time"),
     ),
     next=(
-        "`./lab scale worker-default=2`, and run `./lab run fan_out` before and after.",
-        "Set `max_active_tasks=2` in a DAG: its tasks wait as `scheduled`, and no longer as `queued`.",
+        "`./lab run fan_out` before and after `./lab scale worker-default=2`: half the time.",
+        "Set `max_active_tasks=2` in a DAG: its tasks now wait as `scheduled`, and not as `queued`.",
     ),
     seconds=35,
 )

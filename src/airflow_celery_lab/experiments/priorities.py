@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from airflow_celery_lab.experiments import figures
-from airflow_celery_lab.experiments.bench import QUEUE, Bench
+from airflow_celery_lab.experiments.bench import Bench
 from airflow_celery_lab.experiments.experiment import Check, Experiment, Finding, Measurement, Plan, Setting
+from airflow_celery_lab.experiments.worker_line import QUEUE
 from airflow_celery_lab.inside_airflow.experiment_groups import Group
 from airflow_celery_lab.timeline.spans import Timeline
 
@@ -57,18 +58,20 @@ def _before(timeline: Timeline) -> int:
 EXPERIMENT = Experiment(
     name="priorities",
     question="Does an urgent task overtake others that wait already?",
-    prediction="Not in the queue: there it waits behind all that came before it, whatever its `priority_weight`. Before a full pool it does.",
+    prediction="In the queue it does not: it waits behind all that came before it, whatever its `priority_weight`. Where they wait for a full pool, it does.",
     measure=measure,
     judge=judge,
-    mechanism="`priority_weight` orders what the scheduler sends in one round. What it has sent lies in a list of the broker, and Airflow gives "
-    "Celery no priority with it: first come, first served. A task that lacks a pool's slot has not been sent; it waits with the scheduler, "
-    "where its weight counts. So a pool no larger than the workers' slots makes priorities count.",
+    mechanism="`priority_weight` orders what the scheduler sends in one round. What was sent lies in a list of the broker, and Airflow gives "
+    "Celery no priority with it: first come, first served. A task for which its pool has no slot is not sent; it waits with the scheduler, "
+    "where its weight counts. So priorities count if the pool is no larger than the workers' slots.",
     settings=(
         Setting("priority_weight, weight_rule", "of a task: which of those that could be sent are sent first"),
         Setting("pool, pool_slots", "of a task: what it needs before it is sent"),
         Setting("[core] default_pool_task_slot_count", "the slots of the pool of all tasks that name none (128; no limit in the lab)"),
         Setting("[core] parallelism", "holds tasks back with the scheduler as a pool does"),
     ),
-    next=("Give the pool two slots more than the workers have, and run it again: that many tasks cannot be overtaken.",),
+    next=(
+        "In a DAG of your own, use a pool with two slots more than the workers have: two tasks wait in the queue then, and are not overtaken.",
+    ),
     seconds=70,
 )

@@ -73,19 +73,20 @@ def judge(found: Measurement) -> Finding:
 EXPERIMENT = Experiment(
     name="routing",
     question="What does a queue of their own for heavy tasks do for light ones?",
-    prediction="With heavy tasks on a queue of their own, light ones hardly wait. On one queue, light tasks wait at least three times as long.",
+    prediction="With heavy tasks on a queue of their own, light ones hardly wait. On the same queue, light tasks wait at least three times as long.",
     measure=measure,
     judge=judge,
     mechanism="A task's `queue` names a list in the broker, and a worker takes messages of the queues that it was started with and of "
-    "no others. A queue knows no kinds of tasks: first come, first served. So what holds slots for long goes to workers of its own.",
+    "no others. A queue does not tell tasks apart: first come, first served. So give tasks that hold slots for long a queue, and workers, "
+    "of their own.",
     settings=(
         Setting("@task(queue=...)", "the queue of a task"),
         Setting("airflow celery worker --queues", "the queues that a worker listens to"),
         Setting("[operators] default_queue", "the queue of tasks, and of workers, that name none"),
     ),
     next=(
-        "Change `--queues high_cpu` of a worker to `default` in the Procfile, `./lab apply`, and run this again: it says not as predicted.",
-        "Let one worker listen on both queues, `--queues default,high_cpu`: light tasks then have its slots as well, and wait when it is busy.",
+        "Change `--queues high_cpu` of a worker to `default` in the Procfile, `./lab apply`, and run this again: the verdict is `not as predicted`.",
+        "Let the worker of heavy tasks listen on both queues, `--queues default,high_cpu`: light tasks get its free slots too.",
     ),
     seconds=35,
 )

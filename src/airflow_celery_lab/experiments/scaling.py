@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from airflow_celery_lab.experiments import figures
-from airflow_celery_lab.experiments.bench import QUEUE, Bench
+from airflow_celery_lab.experiments.bench import Bench
 from airflow_celery_lab.experiments.experiment import Check, Experiment, Finding, Measurement, Plan, Setting
+from airflow_celery_lab.experiments.worker_line import QUEUE
 from airflow_celery_lab.inside_airflow.experiment_groups import Group
 
 COUNTS = (1, 2, 4)
-TASKS, SECONDS = 16, 2.0
+#: Long enough for what a task costs beside its own time, which varies by tenths of a second, to change little.
+TASKS, SECONDS = 8, 5.0
 #: The part of the ideal speed-up that is reached at least: what is lost goes to what each task costs beside its own time.
 SHARE = 0.75
 #: What exceeds the ideal by more than this factor is no inaccuracy.
@@ -67,17 +69,17 @@ EXPERIMENT = Experiment(
     prediction=f"{TASKS} tasks of {SECONDS:g} s are done at least {SHARE * 2:g} times as fast on 2 workers, and {SHARE * 4:g} times as fast on 4.",
     measure=measure,
     judge=judge,
-    mechanism="All workers of a queue take messages from one list, so work spreads by itself: who has a free slot takes the next one. "
-    "What each task costs beside its own time, about 0.2 s of one core, is not divided by more workers of the same machine: short tasks "
-    "scale worse, and on a machine that is busy nothing does.",
+    mechanism="All workers of a queue take messages from one list, so work spreads by itself: a worker with a free slot takes the next one. "
+    "Each task also costs about 0.2 s of a core beside its own time. Workers on one machine share its cores, so short tasks gain less "
+    "from more workers, and on a busy machine nothing does.",
     settings=(
         Setting("airflow celery worker --concurrency", "slots of each worker"),
         Setting("[core] parallelism", "tasks that one scheduler has sent and that have not ended: a limit above all workers"),
         Setting("[celery] worker_prefetch_multiplier", "messages for each slot that a worker takes before it can run them (1)"),
     ),
     next=(
-        '`./lab run fan_out --conf \'{"tasks": 40, "seconds": 0}\'` after `./lab scale worker-default=4`: tasks of no length hardly get faster.',
-        "Compare 4 workers of one slot with one worker of 4 slots: the same speed, and a quarter of it lost with one process.",
+        '`./lab run fan_out --conf \'{"tasks": 40, "seconds": 0}\'` after `./lab scale worker-default=4`: empty tasks hardly get faster.',
+        "Compare four workers of one slot with one worker of four: they are equally fast, but a killed worker costs a quarter of the slots there, and all of them here.",
     ),
     seconds=120,
 )

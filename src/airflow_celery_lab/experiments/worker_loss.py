@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from airflow_celery_lab.experiments import figures
-from airflow_celery_lab.experiments.bench import QUEUE, Bench
+from airflow_celery_lab.experiments.bench import Bench
 from airflow_celery_lab.experiments.experiment import Check, Experiment, Finding, Measurement, Plan, Setting
 from airflow_celery_lab.experiments.figures import told
+from airflow_celery_lab.experiments.worker_line import QUEUE
 from airflow_celery_lab.inside_airflow.experiment_groups import Group
 
 LOSS = "a worker is killed"
@@ -68,7 +69,8 @@ EXPERIMENT = Experiment(
     judge=judge,
     mechanism="A killed worker says nothing. Airflow waits until a task has sent no heartbeat for 300 s, looks for such tasks every 10 s, "
     "and then fails the try. The lab's executor sees that the worker's process has ended, and fails its tasks at once, with that reason "
-    "in the task's log. Whether a try follows is `retries`. Celery itself would deliver the message again only after the visibility timeout.",
+    "in the task's log. Whether another try follows is up to `retries`. Celery itself would deliver the message again only after the "
+    "visibility timeout.",
     settings=(
         Setting("[scheduler] task_instance_heartbeat_timeout", "seconds of silence after which a task counts as lost (300)"),
         Setting("[scheduler] task_instance_heartbeat_timeout_detection_interval", "seconds between two looks for such tasks (10)"),
@@ -76,8 +78,8 @@ EXPERIMENT = Experiment(
         Setting("retries, retry_delay", "of a task: whether and when a lost try is followed by another"),
     ),
     next=(
-        "Pause a worker instead, `./lab pause worker-default`: it has not ended, so its tasks wait for the 300 s.",
-        "Set `retries=0`, and kill again: the run fails, with the reason.",
+        "Pause a worker instead, `./lab pause worker-default`: it has not ended, so its tasks run elsewhere only after 300 s.",
+        "Kill a worker that runs a task with `retries=0`: the run fails, and the task's log has the reason.",
     ),
     seconds=40,
 )

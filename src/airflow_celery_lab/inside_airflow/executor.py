@@ -83,6 +83,9 @@ class LabCeleryExecutor(CeleryExecutor):
             health.serve(self._pulse, host, conf.getint("scheduler", "scheduler_health_check_server_port"))
 
     def _process_workloads(self, workload_items: Sequence[workloads.All]) -> None:
+        """Send what is due; it stays with the executor while Redis is away, where Airflow alone would fail it after seconds."""
+        if not self._can_send(len(workload_items)):
+            return
         for workload in workload_items:
             if isinstance(workload, ExecuteTask):
                 if self._is_debugged(workload.ti):
@@ -95,6 +98,15 @@ class LabCeleryExecutor(CeleryExecutor):
                 self._sent[callback.key] = _Sent(queue, None, workload)
         super()._process_workloads(workload_items)
         self._prefer([workload.ti.key for workload in workload_items if isinstance(workload, ExecuteTask)])
+
+    def _can_send(self, count: int) -> bool:
+        try:
+            with self._messages.deadline():
+                self._messages.reach()
+        except OUTAGE as error:
+            self.log.warning("Cannot send %d tasks yet, Redis does not answer: %s", count, error)
+            return False
+        return True
 
     def _is_debugged(self, instance: Any) -> bool:
         """Return whether a task goes to the debugger's worker, whatever queue its DAG names."""

@@ -59,6 +59,10 @@ class Messages:
                 connection.release()  # type: ignore[no-untyped-call]  # kombu's own
         self._connections.clear()
 
+    def reach(self) -> None:
+        """Do nothing where Redis answers."""
+        self._redis.ping()
+
     def waiting(self, queues: Iterable[str]) -> set[str]:
         """Return the ids of the messages that wait in `queues`."""
         return {_id(message) for name in self._lists(queues) for message in self._redis.lrange(name, 0, -1)}

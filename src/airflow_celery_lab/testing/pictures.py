@@ -36,3 +36,17 @@ def photograph(path: Path, page: str, width: int) -> None:
         window.open(file.as_uri(), "document.body?.dataset.drawn === 'yes'")
         window.look(width, int(window.evaluate("document.documentElement.scrollHeight")))
         window.photograph(path)
+
+
+def photograph_timelines(path: Path, page: Path, width: int) -> None:
+    """Write a PNG picture of the timelines on the page of an experiment's result, `width` pixels wide.
+
+    Raises:
+        MissingProgramError: there is no Chromium on this machine.
+
+    """
+    with browser(width=width, height=100) as window:
+        window.open(page.absolute().as_uri(), "document.body?.dataset.drawn === 'yes'")
+        window.evaluate("document.body.replaceChildren(...document.querySelectorAll('h3, .legend, .timeline'))")
+        window.look(width, int(window.evaluate("document.documentElement.scrollHeight")))
+        window.photograph(path)
