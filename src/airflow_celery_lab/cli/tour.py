@@ -146,7 +146,7 @@ def _place(cluster: Cluster) -> Place:
         _addresses(cluster),
         cluster.broker.workers(len(cluster.slots())),
         environment.default_queue(cluster.lab, os.environ),
-        [line.name for line in cluster.lines()],
+        [line.name for line in cluster.lines() if line.name not in cluster.kept()],  # Of others `scale` is refused.
         running,
         triggerer=evidence.runs("triggerer", cluster.records),
         patience=cluster.settings.listener_timeout,

@@ -29,8 +29,8 @@ def read(found: Settings, environ: Mapping[str, str]) -> Project:
     variables = found.variables
     lab = settings.read((roots.DATA / "config" / "airflow.cfg").read_text(encoding="utf-8"))
     # Where the Procfile has an autoscaler, its line says how often others run.
-    spans = {one.line: (one.least, one.most) for line in lines for one in getattr(line.service, "ranges", ())}
-    own = [line.name for line in lines if line.service.kind not in CHARTED and not getattr(line.service, "ranges", ())]
+    spans = {one.line: (one.least, one.most) for line in lines for one in line.service.ranges}
+    own = [line.name for line in lines if line.service.kind not in CHARTED and not line.service.ranges]
     queue = variables.get(DEFAULT_QUEUE, "default")
     carried = settings.carried(lab, variables, flower=bool(kinds["flower"]))
     if queue != "default":
