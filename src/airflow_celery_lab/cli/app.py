@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -55,6 +57,25 @@ def say(text: str) -> None:
 def print_json(data: object) -> None:
     """Print what a script reads."""
     print(json.dumps(data, indent=2))
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let the end of the terminal, and SIGTERM, end a command as Ctrl-C does: it puts back what it has changed."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def progress(doing: str, tell: Callable[[str], None] = say) -> Callable[[str], None]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from airflow_celery_lab.cli.app import Json, app, print_json, progress
+from airflow_celery_lab.cli.app import Json, app, ended_by_signals, print_json, progress
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.errors import FAILED, CannotTellError
 
@@ -49,7 +49,7 @@ def experiment(
     choice = catalogue.choose(names)
     if choice.experiments and (quick or times > 1):
         raise typer.BadParameter(f"--trials and --quick are for faults; {choice.experiments[0].name} is an experiment")
-    with Cluster.open() as cluster, _running(cluster):
+    with ended_by_signals(), Cluster.open() as cluster, _running(cluster):
         results = _experiments(cluster, choice, quiet=as_json)
         rows = _faults(cluster, choice, times, quick=quick)
     if as_json:

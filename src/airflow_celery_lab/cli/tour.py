@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from types import FrameType
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from airflow_celery_lab.cli.app import app, progress
+from airflow_celery_lab.cli.app import app, ended_by_signals, progress
 from airflow_celery_lab.cluster import evidence, judgement
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.lifecycle import ENDED
@@ -65,7 +63,7 @@ def tour(
             f"You have made all {STEPS} steps. `{typed()} tour --restart` begins again, `{typed()} tour --from 3` with one of them."
         )
         return
-    with Cluster.open() as cluster, _ended_by_signals():
+    with Cluster.open() as cluster, ended_by_signals():
         _require_lab(cluster, talk)
         _go(cluster, talk, now, bold=not yes)
 
@@ -216,22 +214,3 @@ def _say_where_it_goes_on(talk: Talk, now: Progress) -> None:
         talk.paragraph(f"You have left the tour; `{typed()} tour` goes on with step {now.step} of {STEPS}.")
     else:
         talk.paragraph("You have left the tour after its last step.")
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let the end of the terminal, and SIGTERM, end the tour as Ctrl-C does: the lab is put back."""
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)
-        raise SystemExit(128 + number)
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number in before:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

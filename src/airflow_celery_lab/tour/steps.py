@@ -50,7 +50,7 @@ def steps(place: Place) -> list[Step | Missing]:
 def farewell(at: Addresses) -> list[tuple[str, str]]:
     """Return what to do after the tour: a command or a page, and what it is for."""
     return [
-        (f"{at.me} experiment", "eight questions, each with a prediction and a verdict"),
+        (f"{at.me} experiment", "more questions, each with a prediction and a verdict"),
         (f"{at.me} experiment faults --quick", "what the loss of Redis, Postgres or the scheduler costs"),
         (f"{at.docs}/own-dags.md", "your own DAGs in the lab"),
         (f"{at.docs}/testing-dags.md", "tests of routing and of lost workers, in pytest"),
