@@ -28,6 +28,8 @@ WORKER = "experiment-{}"
 PATIENCE = 120.0
 #: Seconds in which all of the lab is ready again when what was away is back.
 RECOVERY = 120.0
+#: supervisord's states of what was started.
+STARTED = ("STARTING", "RUNNING")
 #: Is told what goes on: what was done, and what is waited for.
 OnStep = Callable[[str], None]
 
@@ -139,11 +141,22 @@ class Bench:
             self.let_pass(seconds, f"{those} is away")
         finally:
             journal.note(self.cluster.lab.state, "start", names)
-            self.cluster.supervisor.launch(names)
+            self._launch(names)
             self.did(f"started {those}")
             took = self.cluster.wait_until_ready(RECOVERY, expected, self._on_wait)
             self.did(f"all was ready again {took:.1f} s later")
         return took
+
+    def _launch(self, names: Sequence[str]) -> None:
+        """Start processes; supervisord refuses that while one still stops, as after Ctrl-C in the midst of it."""
+
+        def probe() -> str | None:
+            self.cluster.supervisor.launch(names)
+            states = self.cluster.supervisor.states()
+            late = [name for name in names if states.get(name) not in STARTED]
+            return f"{', '.join(late)} still stops" if late else None
+
+        wait_until(probe, RECOVERY, f"the start of {', '.join(names)}", on_wait=self._on_wait)
 
     def leave_no_key(self, *keys: str) -> None:
         """Let keys that workers make in Redis be deleted when they have ended."""
