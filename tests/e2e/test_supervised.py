@@ -185,7 +185,7 @@ def test_workers_come_with_the_load_and_end_warm_and_neither_apply_nor_scale_is_
     procfile.write_text(procfile.read_text() + "autoscaler: ./lab exec autoscale worker-default=1..2\n")
     background.command("apply")
     before = pids(cluster)
-    run_id = cluster.trigger("fan_out", {"tasks": 24, "seconds": 4})
+    run_id = cluster.trigger("fan_out", {"tasks": 40, "seconds": 4})
 
     wait_until(lambda: None if "worker-default-2" in names(cluster) else "not there", 60, "one more worker")
 
@@ -196,7 +196,7 @@ def test_workers_come_with_the_load_and_end_warm_and_neither_apply_nor_scale_is_
     (line,) = pages.data(cluster)["status"]["autoscaled"]
     expected = {"line": "worker-default", "wanted": 2, "actual": 2, "least": 1, "most": 2, "process": "autoscaler"}
     assert expected.items() <= line.items()
-    assert "on 4 slots a worker" in line["why"]
+    assert "on 8 slots a worker" in line["why"]
     wait_until(lambda: None if cluster.api.run_state("fan_out", run_id) == "success" else "running", 60, "the run")
     wait_until(lambda: None if pids(cluster) == before else "there still", 90, "the end of the second worker")
     tasks = cluster.look("fan_out", run_id).tasks
