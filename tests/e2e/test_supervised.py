@@ -377,17 +377,23 @@ def test_logs_shows_the_last_lines_of_a_process(background: ThrowawayLab) -> Non
     assert background.command("logs", "nobody", check=False).returncode == 19
 
 
-@pytest.fixture(scope="module")
-def three_workers(background: ThrowawayLab) -> Iterator[ThrowawayLab]:
-    """The lab with the three workers that experiments want, so that not each of them has to start and stop two."""
-    background.command("scale", "worker-default=3")
-    yield background
+@pytest.fixture
+def two_workers(background: ThrowawayLab) -> ThrowawayLab:
+    """The lab with the workers that faults want, left so: not each of these tests has to start and stop one."""
+    background.command("scale", f"worker-default={experiments.WORKERS}")
+    return background
+
+
+@pytest.fixture
+def one_worker(background: ThrowawayLab) -> ThrowawayLab:
+    """The lab as its Procfile has it."""
     background.command("apply")
+    return background
 
 
 @pytest.mark.release
-def test_a_killed_workers_task_runs_on_another_one_at_once_and_says_why(three_workers: ThrowawayLab) -> None:
-    cluster = three_workers.cluster
+def test_a_killed_workers_task_runs_on_another_one_at_once_and_says_why(two_workers: ThrowawayLab) -> None:
+    cluster = two_workers.cluster
     run_id = cluster.trigger("worker_loss", {"seconds": 4})
 
     def task() -> Task:
@@ -401,7 +407,7 @@ def test_a_killed_workers_task_runs_on_another_one_at_once_and_says_why(three_wo
 
     # Airflow alone would need 300 s.
     wait_until(lambda: None if task().try_number == 2 and task().state == "running" else f"{task()}", 15, "the second try")
-    assert task().worker in {"worker-default", "worker-default-2", "worker-default-3"} - {victim}
+    assert task().worker in {"worker-default", "worker-default-2"} - {victim}
     cluster.supervisor.launch([victim])
     wait_until(lambda: None if cluster.api.run_state("worker_loss", run_id) == "success" else "running", 60, "the run")
     states = [entry["state"] for entry in cluster.api.tries("worker_loss", run_id, "count")]
@@ -415,17 +421,17 @@ def test_a_killed_workers_task_runs_on_another_one_at_once_and_says_why(three_wo
 
 @pytest.mark.release
 def test_the_timeline_of_a_run_shows_each_stay_in_a_slot_and_the_fault_between_them(
-    three_workers: ThrowawayLab, browser: Browser, tmp_path: Path
+    two_workers: ThrowawayLab, browser: Browser, tmp_path: Path
 ) -> None:
-    cluster = three_workers.cluster
+    cluster = two_workers.cluster
     run_id = cluster.trigger("worker_loss", {"seconds": 3})
     wait_until(lambda: None if cluster.look("worker_loss", run_id).tasks[0].state == "running" else "not yet", 30, "the task")
     victim = cluster.look("worker_loss", run_id).tasks[0].worker or ""
-    three_workers.command("kill", victim)
+    two_workers.command("kill", victim)
     wait_until(lambda: None if cluster.api.run_state("worker_loss", run_id) == "success" else "running", 60, "the run")
 
-    (page,) = three_workers.command("timeline", "worker_loss").stdout.splitlines()
-    data = json.loads(three_workers.command("timeline", "worker_loss", run_id, "--json", "--trace", str(tmp_path / "trace")).stdout)
+    (page,) = two_workers.command("timeline", "worker_loss").stdout.splitlines()
+    data = json.loads(two_workers.command("timeline", "worker_loss", run_id, "--json", "--trace", str(tmp_path / "trace")).stdout)
 
     live = recent.timeline(cluster, 300)
     assert isinstance(live, Timeline), live
@@ -473,12 +479,12 @@ def counter(found: dict[tuple[str, frozenset[tuple[str, str]]], float], name: st
 
 @pytest.mark.release
 def test_prometheus_reads_behind_flowers_password_what_metrics_prints_and_no_counter_falls_with_a_worker(
-    three_workers: ThrowawayLab,
+    two_workers: ThrowawayLab,
 ) -> None:
-    cluster = three_workers.cluster
+    cluster = two_workers.cluster
     address, login = f"{cluster.settings.url('flower')}/lab/metrics", (ADMIN, cluster.credentials.admin_password)
     assert httpx.get(address).status_code == 401
-    seen = [counters(three_workers.command("metrics").stdout)]
+    seen = [counters(two_workers.command("metrics").stdout)]
     # Long enough for a look and a kill while it runs.
     run_id = cluster.trigger("worker_loss", {"seconds": 10})
     wait_until(lambda: None if cluster.look("worker_loss", run_id).tasks[0].state == "running" else "not yet", 30, "the task")
@@ -492,7 +498,7 @@ def test_prometheus_reads_behind_flowers_password_what_metrics_prints_and_no_cou
         return None if cluster.api.run_state("worker_loss", run_id) == "success" else "running"
 
     wait_until(done, 60, "the run")
-    seen.append(counters(three_workers.command("metrics").stdout))
+    seen.append(counters(two_workers.command("metrics").stdout))
     assert busy.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert f'airflow_lab_worker_running_tasks{{worker="{victim}"}} 1.0' in busy.text
     assert 'airflow_lab_tasks{queue="default",state="running"}' in busy.text
@@ -554,10 +560,10 @@ def callbacks(cluster: Cluster) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("fault", [fault.name for fault in experiments.FAULTS if not fault.takes_minutes])
-def test_no_task_is_lost_and_nothing_stays_broken_under_load_by(fault: str, three_workers: ThrowawayLab) -> None:
-    before = three_workers.look()
+def test_no_task_is_lost_and_nothing_stays_broken_under_load_by(fault: str, two_workers: ThrowawayLab) -> None:
+    before = two_workers.look()
 
-    (row,) = json.loads(three_workers.command("experiment", fault, "--quick", "--json", timeout=400).stdout)
+    (row,) = json.loads(two_workers.command("experiment", fault, "--quick", "--json", timeout=400).stdout)
 
     assert (row["fault"], row["trials"], row["recovered"], row["tasks"], row["lost"]) == (fault, 1, 1, 60, 0)
     if fault in ("kill-supervisord", "power-loss"):
@@ -578,11 +584,11 @@ def test_an_experiment_is_as_predicted_and_leaves_the_lab_as_it_was(background: 
     assert browser.errors == []
 
 
-def test_the_tour_goes_through_all_its_steps_and_leaves_the_lab_as_it_was(background: ThrowawayLab) -> None:
-    cluster = background.cluster
+def test_the_tour_goes_through_all_its_steps_and_leaves_the_lab_as_it_was(one_worker: ThrowawayLab) -> None:
+    cluster = one_worker.cluster
     before, known = pids(cluster), set(cluster.api.dag_ids())
 
-    told = background.command("tour", "--restart", "--yes", timeout=240).stdout
+    told = one_worker.command("tour", "--restart", "--yes", timeout=240).stdout
 
     shown = re.findall(r"^Step (\d) of 8: .*$|^That is [abc]: (.*)\.$", told, flags=re.MULTILINE)
     assert [number or answer for number, answer in shown] == [
@@ -603,18 +609,18 @@ def test_the_tour_goes_through_all_its_steps_and_leaves_the_lab_as_it_was(backgr
     now = cluster.status(details=False)
     assert now.ready
     assert [queue.name for queue in now.queues if queue.waiting] == []
-    assert background.command("tour", "--list").stdout.splitlines()[-1] == "8  done  Who ran what, and when"
+    assert one_worker.command("tour", "--list").stdout.splitlines()[-1] == "8  done  Who ran what, and when"
 
 
-def test_the_tour_bears_typing_errors_in_a_narrow_terminal_and_is_left_and_resumed(background: ThrowawayLab, checkout: Path) -> None:
-    cluster = background.cluster
+def test_the_tour_bears_typing_errors_in_a_narrow_terminal_and_is_left_and_resumed(one_worker: ThrowawayLab, checkout: Path) -> None:
+    cluster = one_worker.cluster
     before, known = pids(cluster), set(cluster.api.dag_ids())
-    words = [*background.program, "tour"]
+    words = [*one_worker.program, "tour"]
 
-    with terminal([*words, "--restart"], checkout, background.environ, columns=40) as shown:
+    with terminal([*words, "--restart"], checkout, one_worker.environ, columns=40) as shown:
         for prompt, mistake, help_, right in (
             ("Your prediction, a to c (Enter: none):", "six", "Type a, b or c,", "b"),
-            ("Enter runs it, or type it (q leaves):", "./lab stats", "other commands", f"{background.program[0]} status"),
+            ("Enter runs it, or type it (q leaves):", "./lab stats", "other commands", f"{one_worker.program[0]} status"),
             ("Enter: on to step 2 (q leaves):", "yes", "Press Enter to go on", ""),
         ):
             shown.until(prompt)
@@ -628,10 +634,10 @@ def test_the_tour_bears_typing_errors_in_a_narrow_terminal_and_is_left_and_resum
         assert shown.end() == 0
     assert "tour` goes on with step 2" in " ".join(shown.text.split())
     # Addresses and the command's name stay in one piece, and what was typed stands behind its prompt.
-    whole = ("http", background.program[0], "): ")
+    whole = ("http", one_worker.program[0], "): ")
     assert [line for line in shown.text.splitlines() if len(line) > 40 and not any(piece in line for piece in whole)] == []
 
-    with terminal([*words, "--from", "5"], checkout, background.environ, columns=40) as shown:
+    with terminal([*words, "--from", "5"], checkout, one_worker.environ, columns=40) as shown:
         shown.until("(Enter: none):")
         shown.type("b\n")
         shown.until("(q leaves):")
@@ -643,7 +649,7 @@ def test_the_tour_bears_typing_errors_in_a_narrow_terminal_and_is_left_and_resum
     assert "goes on with step 5" in " ".join(shown.text.split())
     assert (pids(cluster), set(cluster.api.dag_ids())) == (before, known)
 
-    with terminal(words, checkout, background.environ, columns=40) as shown:
+    with terminal(words, checkout, one_worker.environ, columns=40) as shown:
         shown.until("Step 5 of 8")
         shown.until("(Enter: none):")
         shown.type("q\n")
