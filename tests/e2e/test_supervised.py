@@ -606,8 +606,9 @@ def test_the_tour_goes_through_all_its_steps_and_leaves_the_lab_as_it_was(one_wo
     assert {name for name in after if after[name] != before.get(name)} == {"worker-default"}, "the sixth step kills it"
     assert set(after) == set(before)
     assert set(cluster.api.dag_ids()) == known
+    # This handle's own connections may be to a Redis that an earlier test has killed: its first look may fail.
+    cluster.wait_until_ready(60)
     now = cluster.status(details=False)
-    assert now.ready
     assert [queue.name for queue in now.queues if queue.waiting] == []
     assert one_worker.command("tour", "--list").stdout.splitlines()[-1] == "8  done  Who ran what, and when"
 
