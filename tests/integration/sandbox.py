@@ -211,7 +211,7 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def alive(pids: Iterable[int]) -> list[int]:
-    """Return those of `pids` that live; a zombie is dead, whoever is slow to collect it."""
+    """Return those of `pids` that live; a zombie is dead, also while its parent has not collected it."""
     living = []
     for pid in pids:
         with suppress(psutil.NoSuchProcess):

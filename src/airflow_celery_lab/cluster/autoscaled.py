@@ -56,11 +56,9 @@ class Claim:
         make_private_folder(state.autoscaling)
         self._path = state.autoscaled(note.line)
         self._lock: IO[str] = self._path.with_suffix(".lock").open("a")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not registry.try_lock(self._lock, fcntl.LOCK_EX):
             self._lock.close()
-            raise AlreadyRunningError(f"{note.line} has an autoscaler already{_owner(state, note.line)}.", process=note.line) from None
+            raise AlreadyRunningError(f"{note.line} has an autoscaler already{_owner(state, note.line)}.", process=note.line)
         #: Name of the worker that an autoscaler was draining when it was killed, "" for none.
         self.left = next((old.draining for old in _notes([self._path])), "")
         self.note = note

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_celery_lab.configuration import names, observer
@@ -86,9 +86,9 @@ class Broker:
     def hold(self, worker: str) -> Hold | None:
         """Return what one worker has, None when it does not answer. What it listens to is asked first: tasks come from there."""
         answers = []
+        node = names.node_name(worker)
         for question in ("active_queues", "active", "reserved"):
-            inspect = self.celery.control.inspect([names.node_name(worker)], timeout=ANSWER, limit=1)
-            answer = (getattr(inspect, question)() or {}).get(names.node_name(worker))
+            answer = self._ask(question, 1, [node]).get(node)
             if answer is None:
                 return None
             answers.append(answer)
@@ -144,8 +144,9 @@ class Broker:
         idle = {name: self.redis.object("idletime", key) for name, key in keys.items()}
         return {name: seconds for name, seconds in idle.items() if seconds is not None and not _is_internal(name)}
 
-    def _ask(self, question: str, limit: int) -> dict[str, Any]:
-        inspect = self.celery.control.inspect(timeout=ANSWER, limit=limit or None)
+    def _ask(self, question: str, limit: int, nodes: Sequence[str] | None = None) -> dict[str, Any]:
+        """Return what the workers answer, or those of `nodes` alone, by node; at once when `limit` have."""
+        inspect = self.celery.control.inspect(nodes, timeout=ANSWER, limit=limit or None)
         return dict(getattr(inspect, question)() or {})
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from airflow_celery_lab.configuration.state import State
+from airflow_celery_lab.launcher import registry
 from airflow_celery_lab.wait import INTERVAL
 
 
@@ -15,7 +16,7 @@ from airflow_celery_lab.wait import INTERVAL
 def changing(state: State, patience: float, on_wait: Callable[[str], None] = lambda _reason: None) -> Iterator[bool]:
     """Keep others from changing it within the block; give False when another one does after `patience` seconds still.
 
-    The kernel lets go of the lock with whoever held it, however that ended.
+    The lock ends with the process that holds it, also when that is killed.
     """
     try:
         lock = state.change_lock.open("a")
@@ -24,15 +25,7 @@ def changing(state: State, patience: float, on_wait: Callable[[str], None] = lam
         return
     with lock:
         deadline = time.monotonic() + patience
-        while not (held := _try(lock.fileno())) and time.monotonic() < deadline:
+        while not (held := registry.try_lock(lock, fcntl.LOCK_EX)) and time.monotonic() < deadline:
             on_wait("another command changes the lab's processes")
             time.sleep(INTERVAL)
         yield held
-
-
-def _try(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

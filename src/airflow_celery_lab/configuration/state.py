@@ -183,7 +183,7 @@ class State(NamedTuple):
 
     @property
     def change_lock(self) -> Path:
-        """Held by whoever changes which processes the background lab runs."""
+        """Locked while a command or an autoscaler changes which processes the background lab runs."""
         return self.home / "change.lock"
 
     @property

@@ -104,6 +104,12 @@ BROKER = Outage("redis", "without Redis")
 DATABASE = Outage("postgres", "without Postgres")
 API_SERVER = Outage("api-server", "without the api-server")
 
+#: How long a task tries to reach the api-server, or the database behind it.
+REACHING_THE_API_SERVER = (
+    Setting("[workers] execution_api_retries", "attempts of a task to reach the api-server (5; 100 in the lab)"),
+    Setting("[workers] execution_api_retry_wait_max", "seconds between two of them, at most (90; 5 in the lab)"),
+)
+
 EXPERIMENTS = (
     Experiment(
         name="broker-outage",
@@ -137,8 +143,7 @@ EXPERIMENTS = (
         "again. A task that has ended keeps its slot until it has reported its end; so nothing takes the slot. The scheduler cannot work "
         "without its database; where it ends for that, it is started again.",
         settings=(
-            Setting("[workers] execution_api_retries", "attempts of a task to reach the api-server (5; 100 in the lab)"),
-            Setting("[workers] execution_api_retry_wait_max", "seconds between two of them, at most (90; 5 in the lab)"),
+            *REACHING_THE_API_SERVER,
             Setting(
                 "[database] sql_alchemy_pool_pre_ping",
                 "tests a connection before its use, so that a restart of Postgres is survived (True)",
@@ -158,8 +163,7 @@ EXPERIMENTS = (
         "it reports its heartbeats and its end there. Where that fails, it tries again, longer each time. If it gives up before "
         "the api-server is back, the task fails; and if the scheduler hears nothing of it for 300 s, too.",
         settings=(
-            Setting("[workers] execution_api_retries", "attempts of a task to reach the api-server (5; 100 in the lab)"),
-            Setting("[workers] execution_api_retry_wait_max", "seconds between two of them, at most (90; 5 in the lab)"),
+            *REACHING_THE_API_SERVER,
             Setting("[scheduler] task_instance_heartbeat_timeout", "seconds of silence after which a task counts as lost (300)"),
         ),
         next=("`AIRFLOW__WORKERS__EXECUTION_API_RETRIES=2` in `.env`, `./lab apply`, and run this again: tasks give up sooner.",),

@@ -15,6 +15,7 @@ from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.configuration import files
 from airflow_celery_lab.configuration.state import State
 from airflow_celery_lab.errors import AlreadyRunningError, LabError, NotReadyError, UnknownDagError
+from airflow_celery_lab.launcher import registry
 from airflow_celery_lab.wait import wait_until
 
 if TYPE_CHECKING:
@@ -33,10 +34,8 @@ def alone(state: State) -> Iterator[None]:
 
     """
     with state.experiment_lock.open("a", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise AlreadyRunningError("another `experiment` or `tour` is at work in this lab; wait for its end, or leave it.") from error
+        if not registry.try_lock(lock, fcntl.LOCK_EX):
+            raise AlreadyRunningError("another `experiment` or `tour` is at work in this lab; wait for its end, or leave it.")
         yield
 
 

@@ -19,7 +19,7 @@ LONG, SHORT = "a timeout of a day", f"a timeout of {TIMEOUT} s"
 TASKS = 2
 OPTION = "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__"
 #: Where the experiment's own workers keep what they have not acknowledged. All consumers of a Redis share these keys, and each
-#: sends again what is older than its own timeout, whoever has taken it: a short one would concern all tasks of the lab.
+#: sends again what is older than its own timeout, also what another one has taken: a short one would concern all tasks of the lab.
 KEYS = {
     "UNACKED_KEY": "experiment_unacked",
     "UNACKED_INDEX_KEY": "experiment_unacked_index",

@@ -53,7 +53,7 @@ class Registration:
         self._path = state.record(record.name)
         self._lock = state.lock(record.name).open("a")
         deadline = time.monotonic() + LOCK_PATIENCE
-        while not _try_lock(self._lock, fcntl.LOCK_EX):
+        while not try_lock(self._lock, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 raise AlreadyRunningError(
                     f"{record.name} runs already in {state.home}{_owner(self._path)}; stop it first, or set LAB_HOME and LAB_PORT_OFFSET for a second lab.",
@@ -125,12 +125,13 @@ def is_held(lock: Path) -> bool:
     """Return whether a living process holds `lock`."""
     try:
         with lock.open() as file:
-            return not _try_lock(file, fcntl.LOCK_SH)
+            return not try_lock(file, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
 
 
-def _try_lock(file: IO[str], kind: int) -> bool:
+def try_lock(file: IO[str], kind: int) -> bool:
+    """Take a lock of a kind (`fcntl.LOCK_EX`, `fcntl.LOCK_SH`) on an open file, and return whether it was to be had."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
