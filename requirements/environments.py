@@ -80,7 +80,7 @@ def included(file: str, files: str, contents: str) -> int:
     """Write into `files` which other files the requirements in `file` name, a line each, and into `contents` what is in them."""
     from airflow_celery_lab.configuration import requirements  # `finish` has made it importable.
 
-    others = requirements.files(Path(file), constraints=True)[1:]
+    _, *others = requirements.files(Path(file), constraints=True)
     Path(files).write_bytes(b"".join(os.fsencode(other) + b"\n" for other in others))
     Path(contents).write_bytes(b"".join(other.read_bytes() for other in others))
     return 0

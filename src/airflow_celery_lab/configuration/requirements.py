@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def warnings(project: Path, environ: Mapping[str, str]) -> list[str]:
     if not path.exists():
         return [f"{VARIABLE}={environ[VARIABLE]} is not a file; name one or unset it."] if environ.get(VARIABLE) else []
     try:
-        lacking = list(unmet(line for file in files(path) for line in _lines(file)))
+        lacking = list(unmet(line for lines in files(path).values() for line in lines))
     except FileNotFoundError as error:
         return [f"{path} names {error.filename}, which is not there; correct its line `-r`."]
     except (OSError, UnicodeDecodeError) as error:
@@ -37,8 +37,8 @@ def warnings(project: Path, environ: Mapping[str, str]) -> list[str]:
     return [f"{path} asks for what is not installed: {', '.join(lacking)}; run `{how}`, which says why if it cannot be had."]
 
 
-def files(path: Path, known: Sequence[Path] = (), *, constraints: bool = False) -> list[Path]:
-    """Return a file of requirements, and the files that it names with `-r`, and with `-c` where `constraints` are wanted, at any depth.
+def files(path: Path, known: Mapping[Path, list[str]] | None = None, *, constraints: bool = False) -> dict[Path, list[str]]:
+    """Return the lines of a file of requirements, and of the files that it names with `-r`, and with `-c` where `constraints` are wanted, at any depth.
 
     As pip has it, a name counts from the folder of the file that it stands in. Addresses are left out.
 
@@ -47,18 +47,15 @@ def files(path: Path, known: Sequence[Path] = (), *, constraints: bool = False) 
         UnicodeDecodeError: one is not UTF-8.
 
     """
-    found = [*known, path]
-    for line in _lines(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = {**(known or {}), path: lines}
+    for line in lines:
         match = INCLUDED.match(line)
         if match is None or "://" in match[2] or not (constraints or "r" in match[1][:3]):
             continue
         if (there := path.parent / match[2]) not in found:
             found = files(there, found, constraints=constraints)
     return found
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines()
 
 
 def unmet(lines: Iterable[str]) -> Iterator[str]:
