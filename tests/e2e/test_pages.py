@@ -151,10 +151,10 @@ def test_a_dag_run_has_its_timeline_as_a_tab(lab: ThrowawayLab, lab_cluster: Clu
 
 def test_flowers_pages_show_workers_and_tasks_and_load_nothing_from_elsewhere(lab_cluster: Cluster, browser: Browser) -> None:
     lab_cluster.run("fan_out", {"tasks": 1, "seconds": 0})
-    pages.open_flower(browser, lab_cluster, "/workers", "document.body.innerText.includes('celery@worker-high-cpu')")
+    pages.open_flower(browser, lab_cluster, "/workers", pages.cell("celery@worker-high-cpu"))
     # Its tasks are those that it had heard of when the page was asked for, and an event may come later than the run's end.
     again = "(jQuery('#tasks-table').DataTable().ajax.reload(), false)"
-    pages.open_flower(browser, lab_cluster, "/tasks", f"document.body.innerText.includes('fan_out.work[0]') || {again}")
+    pages.open_flower(browser, lab_cluster, "/tasks", f"{pages.cell('fan_out.work[0]')} || {again}")
 
     assert browser.errors == []
     assert from_elsewhere(browser, lab_cluster.settings.url("flower")) == set()

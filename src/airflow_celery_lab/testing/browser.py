@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 #: Seconds for one answer of the browser, for its start on a busy machine, and for its end.
 ANSWER, START, END = 30.0, 60.0, 10.0
+#: All words of a page, short enough for a message.
+TEXT = "document.body.innerText.slice(0, 2000)"
 #: Nothing that calls home, asks, or differs from one start to the next.
 OPTIONS = (
     "--headless=new",
@@ -43,6 +45,10 @@ def program() -> str | None:
     return next((path for name in PROGRAMS if (path := shutil.which(name))), None)
 
 
+class RefusedError(NotReadyError):
+    """The browser does not do what a command says."""
+
+
 class Browser:
     """One page in a browser. What goes wrong in it, and what it asks for, is kept."""
 
@@ -58,7 +64,8 @@ class Browser:
         """Return the answer to one command of the protocol.
 
         Raises:
-            NotReadyError: the browser refuses it, or does not answer within ANSWER seconds.
+            RefusedError: the browser does not do that.
+            NotReadyError: the browser does not answer within ANSWER seconds.
 
         """
         self._number += 1
@@ -71,7 +78,7 @@ class Browser:
             self._note(message)
             if message.get("id") == self._number:
                 if "error" in message:
-                    raise NotReadyError(f"the browser refuses {method}: {message['error']['message']}")
+                    raise RefusedError(f"the browser refuses {method}: {message['error']['message']}")
                 return dict(message["result"])
 
     def look(self, width: int, height: int, *, dark: bool = False) -> None:
@@ -93,14 +100,25 @@ class Browser:
         """Wait until the JavaScript expression `ready` holds in the page.
 
         Raises:
-            NotReadyError: it does not.
+            NotReadyError: it does not; it says what the page shows.
 
         """
-        wait_until(lambda: None if self.evaluate(ready) else f"{self.errors or 'it does not'}", ANSWER, f"a page in which {ready}")
+        wait_until(
+            lambda: None if self.evaluate(ready) else f"its errors are {self.errors}, and it shows {self.evaluate(TEXT)!r}",
+            ANSWER,
+            f"a page in which {ready}",
+        )
 
     def evaluate(self, expression: str) -> Any:
-        """Return the value of a JavaScript expression; of a promise what it comes to. None where it cannot be evaluated."""
-        return self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)["result"].get("value")
+        """Return the value of a JavaScript expression; of a promise what it comes to.
+
+        None where it cannot be evaluated, and where the browser leaves the page meanwhile.
+        """
+        try:
+            answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        except RefusedError:
+            return None
+        return answer["result"].get("value")
 
     def write(self, selector: str, text: str) -> None:
         """Write into the field that a CSS selector finds."""

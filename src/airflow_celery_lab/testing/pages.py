@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -76,6 +77,11 @@ def show_columns(browser: Browser, *columns: str) -> None:
     # Else the button, which has the focus again, shows its name over the table.
     browser.evaluate("document.activeElement.blur()")
     browser.wait("![...document.querySelectorAll('[role=tooltip], [role=menuitem][data-value]')].some(one => one.checkVisibility())")
+
+
+def cell(text: str) -> str:
+    """Return JavaScript for whether a table has a cell with this text. Not as it is laid out: Flower cuts a long name in two."""
+    return f"[...document.querySelectorAll('td')].some(cell => cell.textContent.includes({json.dumps(text)}))"
 
 
 def open_flower(browser: Browser, cluster: Cluster, path: str, ready: str) -> None:
