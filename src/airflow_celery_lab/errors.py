@@ -139,6 +139,24 @@ class ReleaseError(LabError):
     status = 27
 
 
+class TokenError(LabError):
+    """A token for joining is damaged."""
+
+    status = 30
+
+
+class JoinError(LabError):
+    """Another machine's lab cannot be joined: it does not answer, refuses, or does not fit."""
+
+    status = 31
+
+
+class NotJoinedError(LabError):
+    """The folder has not joined another machine's lab, and what is asked for needs that."""
+
+    status = 32
+
+
 class CannotTellError(LabError):
     """An experiment's data says neither that its prediction holds nor that it does not."""
 

@@ -10,14 +10,17 @@ from typing import Annotated
 
 import typer
 
-from airflow_celery_lab.cli.app import Names, app, last_words, progress, say
+from airflow_celery_lab.cli.app import Names, app, ended_by_signals, last_words, progress, say
+from airflow_celery_lab.cli.looking import follow
 from airflow_celery_lab.cluster import evidence, preflight
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import airflow_settings, credentials, environment, procfile, requirements, settings
+from airflow_celery_lab.configuration import airflow_settings, credentials, environment, membership, procfile, requirements, settings
 from airflow_celery_lab.configuration.credentials import ADMIN
+from airflow_celery_lab.configuration.membership import Membership
 from airflow_celery_lab.configuration.procfile import Processes
 from airflow_celery_lab.configuration.settings import Settings
+from airflow_celery_lab.errors import INTERRUPTED, LabError
 
 #: More processes of one kind than a machine can bear; a bound for typing errors.
 MOST = 99
@@ -40,8 +43,12 @@ def up(
             say(f"lab: warning: {warning}")
         for sentence in (*requirements.warnings(cluster.settings.project, os.environ), *airflow_settings.of(cluster.settings).refused):
             say(f"lab: warning: {sentence}")
+        member = membership.read(cluster.lab.state)
         if detach:
             _up_in_the_background(cluster, counts)
+            return
+        if member is not None:
+            _up_until_a_signal(cluster, counts)
             return
         preflight.check(cluster.settings, procfile.services_of(target), os.environ)
     arguments = ["-c", ",".join(f"{name}={number}" for name, number in counts.items())] if counts else []
@@ -144,6 +151,35 @@ def _up_in_the_background(cluster: Cluster, counts: dict[str, int]) -> None:
     say(_welcome(cluster, seconds))
 
 
+def _up_until_a_signal(cluster: Cluster, counts: dict[str, int]) -> None:
+    """Run the workers of a folder that has joined another machine's lab; at the end they finish their tasks.
+
+    honcho, which runs a whole lab in the foreground, kills after 5 s. So this is the lab in the background, with somebody
+    who shows what it prints and ends it.
+    """
+    try:
+        with ended_by_signals():
+            _up_in_the_background(cluster, counts)
+            follow(cluster)
+    except (KeyboardInterrupt, SystemExit) as end:
+        say(f"lab: stopping: the workers finish their tasks, within {cluster.settings.stop_timeout:g} s; Ctrl-C again kills them")
+        _end(cluster)
+        raise typer.Exit(end.code if isinstance(end, SystemExit) and isinstance(end.code, int) else INTERRUPTED) from None
+    except LabError:
+        _end(cluster)
+        raise
+    say("lab: the workers were stopped by another command")
+
+
+def _end(cluster: Cluster) -> None:
+    try:
+        cluster.down(None, progress("stopping"))
+    except KeyboardInterrupt:
+        for late in cluster.down(0.0) or ():
+            say(f"lab: {late} was killed")
+    say(f"lab: stopped; `{typed()} up` runs the workers again, `{typed()} leave` leaves the lab")
+
+
 def _apply(cluster: Cluster, wanted: Callable[[], Processes]) -> None:
     """Show what differs between what is `wanted` and what runs, apply it, and wait until it is ready."""
     cluster.require_background()
@@ -169,6 +205,8 @@ def _apply(cluster: Cluster, wanted: Callable[[], Processes]) -> None:
 
 def _welcome(cluster: Cluster, seconds: float | None) -> str:
     config, me = cluster.settings, typed()
+    if member := membership.read(cluster.lab.state):
+        return _joined(cluster, member)
     took = f" after {seconds:.1f} s" if seconds is not None else ""
     background = cluster.supervisor.running
     lines = [
@@ -180,6 +218,11 @@ def _welcome(cluster: Cluster, seconds: float | None) -> str:
     if background and not config.state.tour.exists():
         lines.append(f"lab:   new here  {me} tour")
     return "\n".join(lines)
+
+
+def _joined(cluster: Cluster, member: Membership) -> str:
+    workers = [name for name, record in cluster.records.items() if record.queues]
+    return f"lab: ready: {', '.join(workers)} for the lab {member.lab} on {member.address}\nlab:   next      {typed()} status      {typed()} leave"
 
 
 def _first(config: Settings, *, background: bool) -> str:

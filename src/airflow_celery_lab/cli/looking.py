@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Annotated, NoReturn
 
@@ -68,7 +68,7 @@ def logs(
             _show(each, width, cluster.logs(each, tail))
         if follow:
             with suppress(KeyboardInterrupt):
-                _follow(cluster, names, width)
+                _follow(cluster, names, width, lambda: True)
 
 
 @app.command()
@@ -113,12 +113,18 @@ def _show(name: str, width: int, lines: Iterable[str]) -> None:
         print(f"{name:{width}} | {line}" if width else line, flush=True)
 
 
-def _follow(cluster: Cluster, names: list[str], width: int) -> NoReturn:
+def follow(cluster: Cluster) -> None:
+    """Show what the processes of the background lab print from now on, until it ends."""
+    names = list(cluster.supervisor.processes)
+    _follow(cluster, names, max(map(len, names)), lambda: cluster.supervisor.running)
+
+
+def _follow(cluster: Cluster, names: list[str], width: int, goes_on: Callable[[], bool]) -> None:
     paths = {name: cluster.lab.state.process_log(name) for name in names}
     files = {name: path.open(errors="replace") for name, path in paths.items()}
     for file in files.values():
         file.seek(0, os.SEEK_END)
-    while True:
+    while goes_on():
         for name, file in files.items():
             _show(name, width, (line.rstrip("\n") for line in file.readlines()))
             with suppress(FileNotFoundError):  # Between the two steps of a rotation.

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_celery_lab.configuration import names, observer
 from airflow_celery_lab.configuration.environment import wiring
 from airflow_celery_lab.configuration.lab import Lab
+from airflow_celery_lab.launcher import lease
+from airflow_celery_lab.launcher.lease import Lease
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -64,11 +66,12 @@ class Broker:
         timeouts = {"socket_timeout": ANSWER, "socket_connect_timeout": ANSWER}
         self.celery.conf.broker_transport_options = {**observer.broker_transport_options, **timeouts}
 
-    def workers(self, expected: int) -> list[Worker]:
-        """Return the workers that answer within ANSWER seconds; at once when `expected` have answered."""
-        queues = self._ask("active_queues", expected)
-        stats = self._ask("stats", len(queues)) if queues else {}
-        active = self._ask("active", len(queues)) if queues else {}
+    def workers(self, expected: int, asked: Sequence[str] | None = None) -> list[Worker]:
+        """Return the workers that answer within ANSWER seconds, of those `asked` or of all; at once when `expected` have answered."""
+        nodes = None if asked is None else [names.node_name(name) for name in asked]
+        queues = self._ask("active_queues", expected, nodes)
+        stats = self._ask("stats", len(queues), nodes) if queues else {}
+        active = self._ask("active", len(queues), nodes) if queues else {}
         return [
             Worker(
                 names.worker_name(node),
@@ -125,6 +128,10 @@ class Broker:
         idle = self._idle()
         found = [Queue(name, self.waiting(name), listeners.get(name, [])) for name in sorted({*listeners, *idle})]
         return [queue for queue in found if queue.listeners or queue.waiting or idle[queue.name] < MEMORY]
+
+    def machines(self) -> dict[str, Lease]:
+        """Return the machines that have joined the lab, by name."""
+        return lease.read(self.redis)
 
     def waiting(self, queue: str) -> int:
         """Return the number of messages in `queue` that no worker has taken."""

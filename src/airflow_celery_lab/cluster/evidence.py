@@ -13,7 +13,7 @@ from airflow_celery_lab.cluster.broker import Broker, Queue, Worker
 from airflow_celery_lab.cluster.judgement import Evidence, Job
 from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.rest import AirflowApi
-from airflow_celery_lab.configuration import airflow_settings, procfile, requirements
+from airflow_celery_lab.configuration import airflow_settings, membership, procfile, requirements
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.procfile import Processes
 from airflow_celery_lab.configuration.services import COMPONENTS, describe
@@ -21,6 +21,7 @@ from airflow_celery_lab.configuration.settings import NEWER_ENVIRONMENT
 from airflow_celery_lab.errors import LabError, ProcfileError
 from airflow_celery_lab.inside_airflow import shared_ids
 from airflow_celery_lab.launcher import markers, registry
+from airflow_celery_lab.launcher.lease import Lease
 from airflow_celery_lab.launcher.registry import Record
 from airflow_celery_lab.servers import applied_settings, probes
 from airflow_celery_lab.supervision import wanted
@@ -39,6 +40,7 @@ class Look:
         self._api = api
         self._broker = broker
         self._supervisor = supervisor
+        self._member = membership.read(lab.state)
 
     def gather(self, supervised: Mapping[str, str], processes: Processes, *, details: bool, memory: bool) -> Evidence:
         """Return what is seen now. `supervised` are supervisord's states, `processes` what it was told to run.
@@ -51,13 +53,13 @@ class Look:
         awake = {name: record for name, record in records.items() if name not in paused}
         busy = trees.busy({name: record for name, record in awake.items() if _is_worker(record)})
         with ThreadPoolExecutor(max_workers=6) as pool:
-            postgres = pool.submit(probes.postgres, self._lab)
-            redis = pool.submit(probes.redis, self._lab)
+            postgres = pool.submit(self._postgres)
+            redis = pool.submit(self._redis)
             health = pool.submit(self._health, records)
             broker = pool.submit(self._workers, awake, busy)
             flowers = pool.submit(self._flower, records)
             sizes = pool.submit(trees.memory, records if memory else {})
-            workers, queues = broker.result()
+            workers, queues, machines = broker.result()
             report, jobs = health.result()
             return Evidence(
                 records=records,
@@ -84,11 +86,20 @@ class Look:
                 jobs=jobs,
                 pool=self._pool() if details and not isinstance(report, str) else None,
                 autoscaled=notes,
+                machines=machines,
             )
+
+    def _postgres(self) -> str | None:
+        return f"it is on {self._member.address}" if self._member is not None else probes.postgres(self._lab)
+
+    def _redis(self) -> str | None:
+        return probes.main_machine(self._lab, self._member) if self._member is not None else probes.redis(self._lab)
 
     def _health(self, records: Mapping[str, Record]) -> tuple[dict[str, Any] | str, list[Job]]:
         import httpx  # As in `rest`.
 
+        if self._member is not None:
+            return f"Airflow is on {self._member.address}", []
         try:
             return self._api.health(), _jobs(self._api.jobs())
         except httpx.TimeoutException:
@@ -100,15 +111,21 @@ class Look:
         except (httpx.HTTPError, ValueError) as error:
             return f"the api-server answers, but not with its health: {error}", []
 
-    def _workers(self, awake: Mapping[str, Record], busy: Collection[str]) -> tuple[list[Worker], list[Queue]]:
-        expected = sum(_is_worker(record) and record.state == "running" and name not in busy for name, record in awake.items())
+    def _workers(self, awake: Mapping[str, Record], busy: Collection[str]) -> tuple[list[Worker], list[Queue], dict[str, Lease]]:
+        expected = [name for name, record in awake.items() if _is_worker(record) and record.state == "running" and name not in busy]
         try:
-            workers = self._broker.workers(expected) if expected else []
+            if self._member is not None:  # The others' state is theirs to tell.
+                workers = self._broker.workers(len(expected), expected) if expected else []
+                own = {queue for worker in workers for queue in worker.queues}
+                return workers, [queue for queue in self._broker.queues(workers) if queue.name in own], {}
+            machines = self._broker.machines()
+            expected += [name for one in machines.values() if one.lives for name in one.workers]
+            workers = self._broker.workers(len(expected)) if expected else []
             answering = {worker.name for worker in workers}
             workers += [Worker(name, sorted(awake[name].queues), 1, 1) for name in busy if name not in answering]
-            return workers, self._broker.queues(workers)
+            return workers, self._broker.queues(workers), machines
         except Exception:  # noqa: BLE001  # kombu and redis raise many kinds; the probe of Redis tells the reason
-            return [], []
+            return [], [], {}
 
     def _flower(self, records: Mapping[str, Record]) -> list[str] | str:
         return flower.workers(self._lab) if runs("flower", records) else "not running"

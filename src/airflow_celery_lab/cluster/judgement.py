@@ -11,6 +11,7 @@ from airflow_celery_lab.cluster.autoscaled import Autoscaled
 from airflow_celery_lab.cluster.broker import Queue, Worker
 from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration.services import COMPONENTS, Service, describe
+from airflow_celery_lab.launcher.lease import Lease
 from airflow_celery_lab.launcher.registry import Record
 
 
@@ -61,6 +62,7 @@ class Evidence:
     jobs: Sequence[Job] = ()  #: what Airflow's components say of themselves in the database
     pool: int | None = None  #: slots of Airflow's default pool, None where that is not known or it has no limit
     autoscaled: Sequence[Autoscaled] = ()  #: what autoscalers say of their lines
+    machines: Mapping[str, Lease] = field(default_factory=dict)  #: that have joined the lab
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,7 @@ def _warnings(evidence: Evidence) -> list[str]:
         who = "the cluster" if len(evidence.stale) == len(evidence.records) else ", ".join(evidence.stale)
         advice = "press Ctrl-C and start it again" if foreground else f"`{typed()} apply` starts what is concerned again"
         warnings.append(f".env has changed since {who} started: {advice}")
+    warnings += _machines(evidence)
     warnings += evidence.refused
     if evidence.unapplied:
         advice = "press Ctrl-C and start it again" if foreground else f"`{typed()} apply` applies it"
@@ -251,6 +254,19 @@ def _warnings(evidence: Evidence) -> list[str]:
         f"the DAG file {error.get('filename')} cannot be read: {_exception(str(error.get('stack_trace', '')))}"
         for error in evidence.import_errors
     ]
+
+
+def _machines(evidence: Evidence) -> list[str]:
+    """Return what is wrong with the machines that have joined."""
+    answering = {worker.name for worker in evidence.workers}
+    told = []
+    for name, one in evidence.machines.items():
+        silent = [worker for worker in one.workers if worker not in answering]
+        if not one.lives:
+            told.append(f"the machine {name} has not been heard of for {one.age:.0f} s: see that it runs and that its cable is in")
+        elif silent:
+            told.append(f"{', '.join(silent)} runs and does not answer: see `{typed()} status` on {name}")
+    return told
 
 
 def shared(dag_id: str, files: Sequence[str]) -> str:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import environment
+from airflow_celery_lab.configuration import environment, membership
 from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.lab import Lab
-from airflow_celery_lab.errors import AirflowError, LabError, NotRunningError, UnknownDagError, UnknownRunError
+from airflow_celery_lab.errors import AirflowError, LabError, ModeError, NotRunningError, UnknownDagError, UnknownRunError
 
 if TYPE_CHECKING:
     import httpx
@@ -32,6 +32,7 @@ class AirflowApi:
 
         # Below the path of `[api] base_url`, as behind a proxy; not at its host, which may be a proxy's.
         path = urlsplit(environment.web_url(lab)).path
+        self._member = membership.read(lab.state)
         self._http = httpx.Client(base_url=lab.settings.url("webserver") + path, timeout=TIMEOUT, trust_env=False)
         self._password = lab.credentials.admin_password
 
@@ -201,6 +202,10 @@ class AirflowApi:
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         import httpx
 
+        if self._member is not None:
+            raise ModeError(
+                f"this folder runs workers for the lab on {self._member.address}, and Airflow is there; type that on that machine."
+            )
         try:
             if "Authorization" not in self._http.headers:
                 self._log_in()

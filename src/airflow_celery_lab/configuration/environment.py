@@ -7,10 +7,12 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from airflow_celery_lab.configuration import demand, names, overrides, roots
+from airflow_celery_lab.configuration import demand, membership, names, overrides, roots
 from airflow_celery_lab.configuration.credentials import ADMIN, Credentials
 from airflow_celery_lab.configuration.lab import Lab
+from airflow_celery_lab.configuration.membership import Membership
 from airflow_celery_lab.configuration.settings import Settings
+from airflow_celery_lab.configuration.state import State
 from airflow_celery_lab.errors import SettingsError
 
 #: Programs differ in which one they read.
@@ -32,7 +34,8 @@ def of_process(lab: Lab, name: str | None, base: Mapping[str, str]) -> dict[str,
     own = lab.settings.variables
     project = lab.settings.project
     variables = {**of_supervisor(lab, base), **own, **overrides.merged(wiring(lab), overrides.given(base, own, project), project)}
-    variables |= _without_proxy(variables, lab.settings.client_host)
+    member = membership.read(lab.state)
+    variables |= _without_proxy(variables, member.address if member else lab.settings.client_host)
     if not _sets_parallelism(variables):
         # Slots beyond it would never be filled.
         variables[PARALLELISM] = str(max(LEAST_PARALLELISM, demand.wanted(lab.settings, base, demand.sizes(variables)).slots))
@@ -126,11 +129,12 @@ def _without_proxy(variables: Mapping[str, str], host: str) -> dict[str, str]:
 def wiring(lab: Lab) -> dict[str, str]:
     """Return what holds the lab's processes together; what of it a user may change, `overrides` says."""
     settings, credentials, state = lab.settings, lab.credentials, lab.state
+    member = membership.read(state)
     host = f"[{settings.client_host}]" if ":" in settings.client_host else settings.client_host
     database = f"postgresql+psycopg2://{DATABASE}:{credentials.postgres_password}@{host}:{settings.ports.postgres}/{DATABASE}"
     broker = f"redis://:{credentials.redis_password}@{host}:{settings.ports.redis}/0"
     web = settings.url("webserver")
-    return {
+    own = {
         "AIRFLOW_HOME": str(state.airflow),
         "AIRFLOW_CONFIG": str(roots.DATA / "config" / "airflow.cfg"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(settings.dags),
@@ -165,4 +169,21 @@ def wiring(lab: Lab) -> dict[str, str]:
         "FLOWER_BASIC_AUTH": f"{ADMIN}:{credentials.admin_password}",
         "FLOWER_COOKIE_SECRET": credentials.flower_cookie_secret,
         "FLOWER_DB": str(state.flower_history),
+    }
+    return own if member is None else {**own, **_of_member(member, state)}
+
+
+def _of_member(member: Membership, state: State) -> dict[str, str]:
+    """Return what is another machine's for the processes of a folder that has joined its lab."""
+    broker = membership.broker_url(member, state.main_authority)
+    return {
+        **member.settings,
+        "AIRFLOW__CELERY__BROKER_URL": broker,
+        "CELERY_BROKER_URL": broker,
+        "AIRFLOW__CELERY__RESULT_BACKEND": membership.result_backend(member, state.main_authority),
+        # A worker of Airflow 3 has no use for the metadata database, and here no way to it.
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{state.airflow / 'none.db'}",
+        overrides.TASKS_URL: member.execution_api_server_url,
+        overrides.BASE_URL: member.base_url,
+        "AIRFLOW__API__SSL_CA_FILE": str(state.main_authority),
     }

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 #: Where the launcher leaves the name for the program that it runs.
 VARIABLE = "LAB_NAME"
+#: Between a process and the machine that it runs on, where that is not the lab's own.
+AT = "@"
 #: Tells a scheduler to answer at /health: of several, one has the port.
 HEALTH_CHECK = "LAB_HEALTH_CHECK"
 
@@ -32,7 +34,23 @@ def is_first(environ: Mapping[str, str]) -> bool:
 
 def instance_name(base: str, number: int) -> str:
     """Return the name of instance `number` (from 1) of the Procfile's line `base`."""
-    return base if number == 1 else f"{base}-{number}"
+    line, at, machine = base.partition(AT)
+    return base if number == 1 else f"{line}-{number}{at}{machine}"
+
+
+def on_machine(line: str, machine: str) -> str:
+    """Return the name of the Procfile's line on a machine that has joined another one's lab; Celery writes its nodes so."""
+    return f"{line}{AT}{machine}"
+
+
+def line_of(name: str) -> str:
+    """Return a name without its machine."""
+    return name.partition(AT)[0]
+
+
+def machine_of(name: str) -> str | None:
+    """Return the machine in the name of a process, None for one of the lab's own machine."""
+    return name.partition(AT)[2] or None
 
 
 def in_order(name: str) -> list[tuple[int, str]]:
@@ -41,8 +59,8 @@ def in_order(name: str) -> list[tuple[int, str]]:
 
 
 def node_name(name: str) -> str:
-    """Return the Celery node name of the worker `name`; Celery puts `celery@` before every host."""
-    return f"celery@{name}"
+    """Return the Celery node name of the worker `name`; Celery puts `celery@` before a name without a machine."""
+    return name if AT in name else f"celery{AT}{name}"
 
 
 def worker_name(node: str) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from airflow_celery_lab.command import NAME, typed
-from airflow_celery_lab.configuration import names, ranges, roots, services, shell
+from airflow_celery_lab.configuration import membership, names, ranges, roots, services, shell
+from airflow_celery_lab.configuration.membership import Membership
 from airflow_celery_lab.configuration.services import Service
 from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.errors import ProcfileError
@@ -17,6 +18,8 @@ from airflow_celery_lab.errors import ProcfileError
 #: What honcho takes for a process (`honcho.environ.PROCFILE_LINE`); honcho drops any other line silently.
 LINE = re.compile(r"([A-Za-z0-9_-]+):\s*(.*)")
 SCRIPT = "./lab"
+#: Name of the worker that `join --queues` runs.
+WORKER = "worker"
 
 #: The command of each process, by the process's name.
 Processes = Mapping[str, str]
@@ -50,7 +53,29 @@ def of(settings: Settings, environ: Mapping[str, str]) -> list[Line]:
         ProcfileError: it cannot be read, or a line cannot be used.
 
     """
-    return read(settings.project, {**environ, **settings.dotenv}, settings.procfile)
+    lines = read(settings.project, {**environ, **settings.dotenv}, settings.procfile)
+    member = membership.read(settings.state)
+    return lines if member is None else of_member(lines, member, settings.project)
+
+
+def of_member(lines: Sequence[Line], member: Membership, project: Path) -> list[Line]:
+    """Return the lines of a folder that has joined another machine's lab: its workers, named with the machine, and what speaks for it.
+
+    Raises:
+        ProcfileError: there is no worker.
+
+    """
+    launcher = SCRIPT if (project / SCRIPT).exists() else NAME
+    workers = [line for line in lines if line.service.kind == "worker"]
+    if member.queues:
+        slots = f" --concurrency {member.concurrency}" if member.concurrency else ""
+        command = f"{launcher} exec airflow celery worker --queues {member.queues}{slots} --without-mingle"
+        workers = [Line(WORKER, command, service_of(command))]
+    if not workers:
+        raise ProcfileError("the Procfile has no worker, and a machine that has joined runs nothing else; add one, or join with --queues.")
+    command = f"{launcher} exec {services.PRESENCE}"
+    named = [*workers, Line(services.PRESENCE, command, service_of(command))]
+    return [line._replace(name=names.on_machine(line.name, member.machine)) for line in named]
 
 
 def read(project: Path, variables: Mapping[str, str] | None = None, named: Path | None = None) -> list[Line]:
@@ -146,7 +171,7 @@ def instances(lines: Sequence[Line], counts: Mapping[str, int] | None = None) ->
         ProcfileError: `counts` names no line, or two processes would have one name.
 
     """
-    counts = counts or {}
+    counts = {require_line(lines, name).name: count for name, count in (counts or {}).items()}
     for name, count in counts.items():
         if require_line(lines, name).service.ranges and count > 1:
             raise ProcfileError(
@@ -172,14 +197,14 @@ def add(processes: dict[str, str], name: str, command: str) -> None:
 
 
 def require_line(lines: Sequence[Line], name: str) -> Line:
-    """Return the line `name`.
+    """Return the line `name`, which may be without its machine.
 
     Raises:
         ProcfileError: there is none.
 
     """
     for line in lines:
-        if line.name == name:
+        if name in (line.name, names.line_of(line.name)):
             return line
     raise ProcfileError(f"there is no process {name!r} to scale; the Procfile has {', '.join(line.name for line in lines)}.", process=name)
 

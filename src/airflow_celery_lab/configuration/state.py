@@ -168,6 +168,16 @@ class State(NamedTuple):
         return self.home / "supervisor.sock"
 
     @property
+    def membership(self) -> Path:
+        """What this folder has of the lab that it has joined, mode 0600."""
+        return self.home / "membership.json"
+
+    @property
+    def main_authority(self) -> Path:
+        """The certificate authority of that lab."""
+        return self.home / "main-ca.pem"
+
+    @property
     def demand(self) -> Path:
         """What the processes ask of servers and machine that the lab was last told to run."""
         return self.home / "demand.json"

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import airflow_settings, files, names, observer, overrides, ranges, roots, services
+from airflow_celery_lab.configuration import airflow_settings, files, membership, names, observer, overrides, ranges, roots, services
 from airflow_celery_lab.configuration.credentials import ADMIN, make_private_folder
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.services import Service
@@ -38,6 +38,8 @@ def prepare(
     if service.kind == "redis":
         return [*redis.prepare(lab), *command[1:]]
     _wait_for_needs(service, lab, variables, on_wait)
+    if service.kind == services.PRESENCE:
+        return [sys.executable, "-m", "airflow_celery_lab", services.PRESENCE]
     if service.kind == "autoscaler":
         return [sys.executable, "-m", "airflow_celery_lab", "autoscaler", *map(ranges.text, service.ranges)]
     if service.kind == "api-server":
@@ -88,6 +90,10 @@ def _is_first(kind: str, name: str, lab: Lab) -> bool:
 
 def _wait_for_needs(service: Service, lab: Lab, variables: dict[str, str], on_wait: Callable[[str], None]) -> None:
     needs: list[tuple[str, Callable[[], str | None]]] = []
+    if service.needs and (member := membership.read(lab.state)):
+        where = f"the lab on {member.address}"
+        wait_until(lambda: probes.main_machine(lab, member), lab.settings.start_timeout, where, advice="see that it runs", on_wait=on_wait)
+        return
     if "redis" in service.needs:
         needs.append(("redis", lambda: probes.redis(lab)))
     if "postgres" in service.needs:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import socket
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from airflow_celery_lab.configuration.environment import DATABASE
 from airflow_celery_lab.configuration.lab import Lab
+from airflow_celery_lab.configuration.membership import Membership
 
 if TYPE_CHECKING:
     from psycopg2.sql import Composable
@@ -67,6 +69,30 @@ def redis(lab: Lab) -> str | None:
     try:
         with socket.create_connection((lab.settings.client_host, lab.settings.ports.redis), timeout=TIMEOUT) as connection:
             connection.sendall(f"AUTH {lab.credentials.redis_password}\r\nPING\r\n".encode())
+            answer = b""
+            while answer.count(b"\r\n") < len(("AUTH", "PING")) and (data := connection.recv(512)):
+                answer += data
+    except OSError as error:
+        return f"{where}: {error.strerror or error}"
+    if b"+PONG" in answer:
+        return None
+    return f"{where}: {answer.decode(errors='replace').splitlines()[0] if answer else 'no answer'}"
+
+
+def main_machine(lab: Lab, member: Membership) -> str | None:
+    """Ask the Redis of the lab that this folder has joined for a PONG."""
+    import ssl
+
+    split = urlsplit(member.broker_url)
+    where = f"Redis of {member.address}"
+    try:
+        context = ssl.create_default_context(cafile=str(lab.state.main_authority))
+        with (
+            socket.create_connection((split.hostname or "", split.port or 0), timeout=TIMEOUT) as plain,
+            context.wrap_socket(plain, server_hostname=split.hostname) as connection,
+        ):
+            user, password = unquote(split.username or "default"), unquote(split.password or "")
+            connection.sendall(f"AUTH {user} {password}\r\nPING\r\n".encode())
             answer = b""
             while answer.count(b"\r\n") < len(("AUTH", "PING")) and (data := connection.recv(512)):
                 answer += data

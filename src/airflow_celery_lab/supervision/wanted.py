@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from airflow_celery_lab.configuration import procfile
+from airflow_celery_lab.configuration import names, procfile
 from airflow_celery_lab.configuration.procfile import Line, Processes
 from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.launcher.registry import Record
@@ -75,7 +75,9 @@ def stop_order(processes: Processes) -> tuple[list[str], list[str]]:
 
 
 def _scaled(current: Processes, lines: Sequence[Line], name: str, count: int) -> Processes:
-    instances = procfile.instances([procfile.require_line(lines, name)], {name: count})
+    line = procfile.require_line(lines, name)
+    name = line.name
+    instances = procfile.instances([line], {name: count})
     known = {line.name for line in lines}
     before = list(itertools.takewhile(lambda other: not _is_instance(other, name, known), current))
     others = {other: command for other, command in current.items() if not _is_instance(other, name, known)}
@@ -88,5 +90,6 @@ def _scaled(current: Processes, lines: Sequence[Line], name: str, count: int) ->
 
 
 def _is_instance(name: str, line: str, lines: set[str]) -> bool:
-    base, _, number = name.rpartition("-")
-    return name == line or (base == line and number.isdecimal() and name not in lines)
+    base, _, number = names.line_of(name).rpartition("-")
+    same = names.machine_of(name) == names.machine_of(line) and base == names.line_of(line)
+    return name == line or (same and number.isdecimal() and name not in lines)

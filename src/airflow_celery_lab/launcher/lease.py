@@ -1,0 +1,97 @@
+"""A machine's lease: that it has joined, that it lives, and which workers run there, kept in the lab's Redis.
+
+Each machine renews its own every RENEWAL seconds. How old a lease is, Redis's clock says and no other: those of the
+machines may differ. Who reads again and again can do without clocks: a lease that is renewed has another number of `renewals`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from airflow_celery_lab.configuration import names
+from airflow_celery_lab.launcher.registry import Record
+
+#: Of the keys in Redis, with the machine's name after it.
+PREFIX = "lab:machine:"
+#: Seconds between two renewals.
+RENEWAL = 2.0
+#: Seconds after the last renewal for which Redis remembers a machine: a day in which `status` can say that it is away.
+MEMORY = 86_400
+#: Seconds without a renewal after which a machine does not live, as far as its name can be given to another one.
+LAPSE = 20.0
+
+
+class RemoteWorker(NamedTuple):
+    """A worker that runs on a machine, as its launcher says."""
+
+    pid: int  #: of the launcher, which its successor of the same name does not have
+    started: float  #: seconds since the epoch, by that machine's clock
+    queues: tuple[str, ...]
+    leaves: bool = False  #: it finishes its tasks, and takes no others
+
+
+class Lease(NamedTuple):
+    """What a machine has said last."""
+
+    machine: str
+    key: str  #: of its membership
+    renewals: int
+    address: str
+    workers: Mapping[str, RemoteWorker]  #: by name
+    age: float  #: seconds since then
+
+    @property
+    def lives(self) -> bool:
+        """Whether it was renewed in time."""
+        return self.age < LAPSE
+
+
+def workers(records: Collection[Record]) -> dict[str, RemoteWorker]:
+    """Return the workers among a machine's processes."""
+    return {
+        record.name: RemoteWorker(record.pid, record.started, tuple(record.queues), record.state == "stopping")
+        for record in records
+        if record.queues
+    }
+
+
+def renew(redis: Any, lease: Lease) -> None:
+    """Write down that a machine lives, and what runs there."""
+    text = json.dumps({**lease._asdict(), "workers": {name: worker._asdict() for name, worker in lease.workers.items()}})
+    redis.set(PREFIX + lease.machine, text, ex=MEMORY)
+
+
+def end(redis: Any, machine: str) -> None:
+    """Forget a machine that has left."""
+    redis.delete(PREFIX + machine)
+
+
+def read(redis: Any) -> dict[str, Lease]:
+    """Return the leases of all machines that have not left, by the machine's name."""
+    keys = sorted(_text(key) for key in redis.scan_iter(f"{PREFIX}*"))
+    if not keys:
+        return {}
+    with redis.pipeline(transaction=False) as questions:
+        for key in keys:
+            questions.get(key)
+            questions.pttl(key)
+        answers = questions.execute()
+    found = (parse(answers[2 * number], answers[2 * number + 1]) for number in range(len(keys)))
+    return {lease.machine: lease for lease in found if lease is not None}
+
+
+def parse(text: str | bytes | None, left: int) -> Lease | None:
+    """Return the lease that Redis has as `text` and forgets in `left` milliseconds; None where it is none."""
+    with suppress(TypeError, ValueError, AttributeError, KeyError):
+        data = json.loads(text or "")
+        there = {name: RemoteWorker(**worker) for name, worker in data["workers"].items()}
+        there = {name: worker for name, worker in there.items() if names.machine_of(name) == data["machine"]}
+        return Lease(**{**data, "workers": there, "age": max(0.0, MEMORY - left / 1000)})
+    return None
+
+
+def _text(key: str | bytes) -> str:
+    return key.decode() if isinstance(key, bytes) else key

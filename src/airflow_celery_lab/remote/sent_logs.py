@@ -1,0 +1,142 @@
+"""The logs of tasks that ran on a joined machine: it sends them, and the main machine keeps them as its own.
+
+So Airflow's pages and `task-log` read them where they read all others, no worker needs a log server or a name that
+resolves, and what was sent stays when the machine has gone.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from airflow_celery_lab.configuration.lab import Lab
+from airflow_celery_lab.configuration.membership import Membership
+
+if TYPE_CHECKING:
+    from httpx import Client
+
+#: The route on the main machine, below its address; the log's path follows.
+ROUTE = "/lab/logs"
+#: Seconds between two looks for what is new.
+INTERVAL = 1.0
+#: Seconds for the last look, when the machine leaves.
+LAST = 10.0
+#: Bytes in one request.
+PART = 1_000_000
+#: Seconds for one request.
+PATIENCE = 10.0
+#: Where a sender says at which byte of the log a part begins, and the receiver how long its own is.
+BEGIN, LENGTH = "X-Lab-Begin", "X-Lab-Length"
+SUFFIX = ".log"
+#: HTTP: the receiver's log is shorter than where the part begins.
+TOO_FAR = 409
+
+
+class Sender:
+    """Sends what tasks write on this machine."""
+
+    def __init__(self, lab: Lab, member: Membership, say: Callable[[str], None]) -> None:
+        self._lab = lab
+        self._member = member
+        self._say = say
+        self._sent: dict[Path, int] = {}
+        self._since = _beginning(lab)
+        self._silent = False
+
+    def run(self, asked: threading.Event) -> None:
+        """Send until `asked`, and once more then."""
+        with self._client() as client:
+            while not asked.wait(INTERVAL):
+                self._send(client)
+            self._send(client)
+
+    def _client(self) -> Client:
+        import ssl
+
+        import httpx
+
+        context = ssl.create_default_context(cafile=str(self._lab.state.main_authority))
+        return httpx.Client(
+            base_url=self._member.base_url, verify=context, timeout=PATIENCE, trust_env=False, auth=credentials(self._member.broker_url)
+        )
+
+    def _send(self, client: Client) -> None:
+        import httpx
+
+        try:
+            for path, size in grown(self._lab.state.task_logs, self._sent, self._since).items():
+                self._send_file(client, path, size)
+        except (httpx.HTTPError, OSError) as error:
+            if not self._silent:
+                self._say(f"lab: task logs cannot be sent to {self._member.address}, trying again: {error}")
+            self._silent = True
+        else:
+            self._silent = False
+
+    def _send_file(self, client: Client, path: Path, size: int) -> None:
+        name = path.relative_to(self._lab.state.task_logs).as_posix()
+        begin = self._sent.get(path, 0)
+        with path.open("rb") as file:
+            while begin < size:
+                file.seek(begin)
+                part = file.read(PART)
+                answer = client.put(f"{ROUTE}/{name}", content=part, headers={BEGIN: str(begin)})
+                if answer.status_code == TOO_FAR:  # Somebody has removed it there.
+                    begin = int(answer.headers[LENGTH])
+                    continue
+                answer.raise_for_status()
+                begin += len(part)
+                self._sent[path] = begin
+
+
+def grown(folder: Path, sent: dict[Path, int], since: float) -> dict[Path, int]:
+    """Return the logs that have grown beyond what was `sent`, with their sizes; those that have not since `since` (epoch) are old."""
+    found = {}
+    for path in sorted(folder.glob(f"dag_id=*/**/*{SUFFIX}")):
+        stat = path.stat()
+        if stat.st_mtime >= since and stat.st_size > sent.get(path, 0):
+            found[path] = stat.st_size
+    return found
+
+
+def _beginning(lab: Lab) -> float:
+    """Return when this folder joined: what tasks wrote before is another lab's."""
+    try:
+        return lab.state.membership.stat().st_mtime
+    except OSError:
+        return time.time()
+
+
+def credentials(broker_url: str) -> tuple[str, str]:
+    """Return user and password of a machine that has joined: those with which it takes its messages."""
+    from urllib.parse import unquote, urlsplit
+
+    split = urlsplit(broker_url)
+    return unquote(split.username or ""), unquote(split.password or "")
+
+
+def place(folder: Path, name: str) -> Path | None:
+    """Return the file in `folder` for the log that a sender calls `name`; None for what is no task's log."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or path.suffix != SUFFIX or not path.parts[0].startswith("dag_id="):
+        return None
+    return folder / path
+
+
+def take(path: Path, begin: int, part: bytes) -> int | None:
+    """Add a part of a log, which begins at byte `begin`, as far as it is new; return how long the log is where it is too short for that.
+
+    Raises:
+        OSError: it cannot be written.
+
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        length = file.tell()
+        if begin > length:
+            return length
+        file.write(part[length - begin :])
+    return None
