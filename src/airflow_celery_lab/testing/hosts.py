@@ -25,7 +25,7 @@ PATIENCE = 10.0
 #: What a host of its own consists of; the kernel kills all of its processes with the first one.
 NAMESPACES = ("--net", "--uts", "--ipc", "--mount", "--pid")
 #: The first process of a host: says when the host is there, and lets the kernel collect what ends and has no parent.
-FIRST = 'echo "$1" >/proc/sys/kernel/hostname && ip link set lo up && trap "" CHLD && echo up && exec sleep infinity'
+FIRST = 'echo "$1" >/proc/sys/kernel/hostname && ip link set lo up && echo up && exec env --ignore-signal=CHLD sleep infinity'
 
 
 @dataclass(frozen=True)
