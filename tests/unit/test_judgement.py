@@ -313,7 +313,7 @@ def test_flower_need_not_list_a_worker_that_runs_a_task_itself_and_so_answers_no
 def test_the_json_of_a_status_names_its_fields() -> None:
     data = status.judge(EXPECTED, ALL_WELL).as_json()
 
-    assert set(data) == {"ready", "processes", "workers", "queues", "warnings", "autoscaled"}
+    assert set(data) == {"ready", "processes", "workers", "queues", "warnings", "autoscaled", "exposed"}
     assert set(data["processes"][0]) == {"name", "kind", "state", "pid", "ready", "reason", "memory_mb"}
     assert data["workers"] == [{"name": "worker-a", "queues": ["a", "b"], "concurrency": 4, "running": 0}]
     assert data["queues"][0] == {"name": "a", "waiting": 0, "listeners": ["worker-a"]}

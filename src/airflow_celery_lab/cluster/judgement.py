@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from airflow_celery_lab.cluster.autoscaled import Autoscaled
 from airflow_celery_lab.cluster.broker import Queue, Worker
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration.services import COMPONENTS, Service, describe
+from airflow_celery_lab.configuration.services import COMPONENTS, GATEWAY, Service, describe
 from airflow_celery_lab.launcher.lease import Lease
 from airflow_celery_lab.launcher.registry import Record
 
@@ -22,6 +22,14 @@ class Job(NamedTuple):
     name: str  #: of its process
     start: float
     beat: float  #: the newest heartbeat; the first one is a moment older than `start`
+
+
+class Exposed(NamedTuple):
+    """A lab that other machines may join."""
+
+    address: str
+    urls: Mapping[str, str]  #: where each server listens, with TLS
+    there: bool  #: this machine has the address now
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,8 @@ class Evidence:
     pool: int | None = None  #: slots of Airflow's default pool, None where that is not known or it has no limit
     autoscaled: Sequence[Autoscaled] = ()  #: what autoscalers say of their lines
     machines: Mapping[str, Lease] = field(default_factory=dict)  #: that have joined the lab
+    exposed: Exposed | None = None
+    gateway: str | None = None  #: reason why it does not answer on the exposed address, None when it does, or when it is not asked
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,7 @@ class Status:
     queues: list[Queue]
     warnings: list[str]
     autoscaled: list[Autoscaled] = field(default_factory=list)  #: the lines that have an autoscaler
+    exposed: Exposed | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return what `lab status --json` prints."""
@@ -95,6 +106,7 @@ class Status:
         data["workers"] = [worker._asdict() for worker in self.workers]
         data["queues"] = [queue._asdict() for queue in self.queues]
         data["autoscaled"] = [line._asdict() for line in self.autoscaled]
+        data["exposed"] = self.exposed._asdict() if self.exposed else None
         return data
 
     @property
@@ -124,6 +136,7 @@ def judge(expected: Mapping[str, Service], evidence: Evidence) -> Status:
         queues=list(evidence.queues),
         warnings=_warnings(evidence),
         autoscaled=list(evidence.autoscaled),
+        exposed=evidence.exposed,
     )
 
 
@@ -187,7 +200,7 @@ def _unproven(name: str, service: Service, record: Record, services: Mapping[str
         wanted = {other for other, of in services.items() if of.kind == "worker" and other in evidence.records}
         missing = sorted(wanted - set(evidence.flower) - set(evidence.busy))
         return f"does not list {', '.join(missing)} yet" if missing else None
-    return None
+    return evidence.gateway if service.kind == GATEWAY else None
 
 
 def _component(name: str, kind: str, record: Record, evidence: Evidence) -> str | None:
@@ -239,6 +252,8 @@ def _warnings(evidence: Evidence) -> list[str]:
         advice = "press Ctrl-C and start it again" if foreground else f"`{typed()} apply` starts what is concerned again"
         warnings.append(f".env has changed since {who} started: {advice}")
     warnings += _machines(evidence)
+    if evidence.exposed:
+        warnings += exposed(evidence.exposed.address, there=evidence.exposed.there)
     warnings += evidence.refused
     if evidence.unapplied:
         advice = "press Ctrl-C and start it again" if foreground else f"`{typed()} apply` applies it"
@@ -267,6 +282,15 @@ def _machines(evidence: Evidence) -> list[str]:
         elif silent:
             told.append(f"{', '.join(silent)} runs and does not answer: see `{typed()} status` on {name}")
     return told
+
+
+def exposed(address: str, *, there: bool) -> list[str]:
+    """Return the warning of a lab that is exposed on an address which this machine does not have now."""
+    warning = (
+        f"the lab is exposed on {address}, which this machine does not have now, and the gateway waits for it: "
+        f"`{typed()} expose --off` ends that, `{typed()} expose ADDRESS` names another one"
+    )
+    return [] if there else [warning]
 
 
 def shared(dag_id: str, files: Sequence[str]) -> str:

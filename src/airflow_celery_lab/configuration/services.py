@@ -27,15 +27,15 @@ COMPONENTS = {
     "dag-processor": "dag_processor",
     "triggerer": "triggerer",
 }
-#: The lab's own program in a Procfile.
-AUTOSCALE = "autoscale"
+#: The lab's own programs in a Procfile.
+AUTOSCALE, GATEWAY = "autoscale", "gateway"
 #: What speaks for a machine that has joined another one's lab.
 PRESENCE = "presence"
 #: What of a worker's line comes before its options.
 WORKER_COMMAND = ("airflow", "celery", "worker")
 #: The launcher in a line: a checkout's script, or the console script that comes with the package.
 LAUNCHERS = ("lab", NAME)
-PROGRAMS = ("postgres", "redis", "airflow", "celery", AUTOSCALE, PRESENCE)
+PROGRAMS = ("postgres", "redis", "airflow", "celery", AUTOSCALE, GATEWAY, PRESENCE)
 
 #: What the lab sets of its servers, and where its processes look for them.
 SERVER_OPTIONS = {
@@ -53,7 +53,7 @@ QUEUE = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 class Service(NamedTuple):
     """One process as its command line describes it."""
 
-    kind: str  #: postgres, redis, worker, flower, autoscaler, presence, a key of COMPONENTS, other, or own: without the launcher
+    kind: str  #: postgres, redis, worker, flower, autoscaler, gateway, presence, a key of COMPONENTS, other, or own: without the launcher
     needs: frozenset[str]  #: of "postgres", "redis", "schema"
     stop_signal: signal.Signals
     stops_last: bool  #: others need it while they stop
@@ -89,10 +89,18 @@ def describe(command: Sequence[str]) -> Service:
         return _service("flower", "redis")
     if program == AUTOSCALE:
         return _service("autoscaler", "postgres", "redis", "schema")._replace(ranges=ranges.parse(rest))
-    return _service(PRESENCE, stops_last=True) if program == PRESENCE else _of_another_program(program)
+    if program == GATEWAY:
+        return _gateway(rest)
+    return _service(PRESENCE, stops_last=True) if program == PRESENCE else _other(program)
 
 
-def _of_another_program(program: str) -> Service:
+def _gateway(words: Sequence[str]) -> Service:
+    if words:
+        raise ProcfileError(f"`{GATEWAY}` takes no options, and {words[0]!r} is one; it listens on the address that `expose` was told.")
+    return _service(GATEWAY)
+
+
+def _other(program: str) -> Service:
     import difflib
 
     close = difflib.get_close_matches(program, PROGRAMS, n=1)

@@ -1,0 +1,68 @@
+"""Where machines that have joined send the logs of their tasks. Who may take messages from Redis may send them, and no login guards it."""
+
+from __future__ import annotations
+
+import hmac
+import os
+from base64 import b64decode
+from contextlib import suppress
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, Response
+
+from airflow_celery_lab.configuration import exposure, settings
+from airflow_celery_lab.configuration.exposure import WORKER
+from airflow_celery_lab.configuration.settings import Settings
+from airflow_celery_lab.remote import sent_logs
+
+#: Bytes in one request, as the sender has it.
+LONGEST = sent_logs.PART
+DONE, MISUNDERSTOOD, FORBIDDEN, TOO_LONG, UNAVAILABLE = 204, 400, 403, 413, 503
+
+
+def router() -> APIRouter:
+    """Return the one route."""
+    unguarded = APIRouter()
+    unguarded.add_api_route("/logs/{name:path}", _take, methods=["PUT"])
+    return unguarded
+
+
+async def _take(name: str, request: Request) -> Response:
+    config = settings.load(os.environ)
+    if not _may_send(config, request.headers.get("Authorization", "")):
+        return _sentence("the user and the password are not those of a machine that has joined.", FORBIDDEN)
+    begin = request.headers.get(sent_logs.BEGIN, "")
+    path = sent_logs.place(_folder(config), name)
+    if path is None or not begin.isdecimal():
+        return _sentence("this is no part of a task's log.", MISUNDERSTOOD)
+    part = b""
+    async for piece in request.stream():
+        part += piece
+        if len(part) > LONGEST:
+            return _sentence("this is too long for a part of a log.", TOO_LONG)
+    try:
+        length = await run_in_threadpool(sent_logs.take, path, int(begin), part)
+    except OSError as error:
+        return _sentence(f"the log cannot be written: {error.strerror}.", UNAVAILABLE)
+    if length is not None:
+        return JSONResponse({"detail": "the log is shorter here."}, sent_logs.TOO_FAR, headers={sent_logs.LENGTH: str(length)})
+    return Response(status_code=DONE)
+
+
+def _may_send(config: Settings, authorization: str) -> bool:
+    exposed = exposure.read(config.state)
+    with suppress(ValueError):
+        user, _, password = b64decode(authorization.removeprefix("Basic ")).decode().partition(":")
+        return exposed is not None and user == WORKER and hmac.compare_digest(password.encode(), exposed.redis_password.encode())
+    return False
+
+
+def _folder(config: Settings) -> Path:
+    """Return where this api-server reads its tasks' logs: the user may have another folder."""
+    return Path(os.environ.get("AIRFLOW__LOGGING__BASE_LOG_FOLDER") or config.state.task_logs)
+
+
+def _sentence(text: str, status: int) -> JSONResponse:
+    return JSONResponse({"detail": text}, status)
