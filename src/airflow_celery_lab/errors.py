@@ -139,6 +139,18 @@ class ReleaseError(LabError):
     status = 27
 
 
+class CannotTellError(LabError):
+    """An experiment's data says neither that its prediction holds nor that it does not."""
+
+    status = 28
+
+
+class ExposureError(LabError):
+    """The lab cannot be exposed as was asked: an address, a password or a time is not right."""
+
+    status = 29
+
+
 class TokenError(LabError):
     """A token for joining is damaged."""
 
@@ -155,17 +167,3 @@ class NotJoinedError(LabError):
     """The folder has not joined another machine's lab, and what is asked for needs that."""
 
     status = 32
-
-
-class CannotTellError(LabError):
-    """An experiment's data says neither that its prediction holds nor that it does not."""
-
-    status = 28
-
-
-class ExposureError(LabError):
-    """The lab cannot be exposed as was asked: an address, a password or a time is not right."""
-
-    status = 29
-
-
