@@ -18,9 +18,9 @@ from airflow_celery_lab.inside_airflow.custody import (
     Sight,
     Task,
     Verdict,
-    Worker,
     held,
 )
+from airflow_celery_lab.inside_airflow.machines import Worker
 
 NOTHING: Verdict[str] = Verdict([], [], [], {})
 WORKER = Worker(incarnation=10, started=1000.0, queues=frozenset({"default"}))

@@ -8,8 +8,11 @@ all processes or of the machine, nobody is late who could not speak.
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, NamedTuple, TypeVar
+
+from airflow_celery_lab.configuration import names
+from airflow_celery_lab.inside_airflow.machines import LAPSED, Machine, Machines, Worker
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -28,20 +31,11 @@ GAP = 10.0
 TWICE = 1.0
 #: Seconds for which an answer to "who listens" holds, while all is well.
 CONFIRMED = 10.0
-#: Seconds after which a worker on another machine is gone, if neither it answers nor its task reports; Airflow alone gives
-#: a task up after 300. Nobody holds its record here.
+#: Seconds after which a worker elsewhere is gone, if neither it answers nor its task reports; Airflow alone gives a task up
+#: after 300. Nobody holds its record here, and its machine, if it has joined, has no lease: it has left.
 AWAY = 60.0
 #: Seconds by which a task's latest report may be older than what was watched of its silence: more than between two looks.
 SLACK = 5.0
-
-
-class Worker(NamedTuple):
-    """A worker of this lab that lives."""
-
-    incarnation: int | None  #: the pid of its launcher, which its successor of the same name does not have; None: unknown
-    started: float  #: seconds since the epoch
-    queues: frozenset[str]  #: of its line in the Procfile
-    leaves: bool = False  #: it finishes its tasks, and takes no others
 
 
 class Task(NamedTuple):
@@ -51,7 +45,7 @@ class Task(NamedTuple):
     message: str  #: Celery's id
     queue: str
     worker: str = ""  #: of a running one, by name
-    here: bool = True  #: that worker is, or was, one of this lab's
+    here: bool = True  #: that worker is, or was, one of this machine's
     incarnation: int | None = None  #: of the worker that its process descends from; None if there is no such process
     started: float = 0.0  #: seconds since the epoch
     heartbeat: float | None = None  #: the latest, in seconds since the epoch
@@ -79,10 +73,11 @@ class Sight(Generic[Key]):
 
     now: float  #: seconds, on a clock that does not jump
     wall: float  #: seconds since the epoch
-    workers: Mapping[str, Worker]  #: this lab's, by name
+    workers: Mapping[str, Worker]  #: this machine's, by name
     tasks: Mapping[Key, Task]
     waiting: Collection[str] | None  #: messages in their queues; None if Redis did not answer
     answers: Mapping[str, Answer] | None = None  #: by worker, of those who answered; None if nobody was asked
+    machines: Mapping[str, Machine] = field(default_factory=dict)  #: that have joined, by name
 
 
 @dataclass(frozen=True)
@@ -129,12 +124,14 @@ class Custody(Generic[Key]):
         self._others: set[str] = set()
         self._absent: dict[str, float] = {}
         self._patience = 0.0
+        self._machines = Machines()
 
     def questions(self, sight: Sight[Key]) -> Questions:
         """Return what `observe` needs to know from the workers to judge this look."""
         if sight.waiting is None:
             return Questions([], listeners=False, ping=False)
         queues = {task.queue for task in sight.tasks.values() if task.message in sight.waiting}
+        sight = self._whole(sight)
         fresh = {queue for queue, moment in self._confirmed.items() if self._watched - moment < CONFIRMED}
         return Questions(
             [task.message for task in _unplaced(sight).values()],
@@ -150,11 +147,21 @@ class Custody(Generic[Key]):
         if self._looked is not None:
             self._watched += min(sight.now - self._looked, GAP)
         self._looked = sight.now
+        sight = self._whole(sight)
         self._forget(sight)
         self._note_reports(sight)
         self._note_absence(sight)
         lost, missing, unheard, silence = self._lost(sight), self._missing(sight), self._without_listener(sight), self._silence(sight)
         return Verdict(lost, missing, unheard, silence, self._next_look(sight))
+
+    def _whole(self, sight: Sight[Key]) -> Sight[Key]:
+        """Return a look with the workers of machines that speak for them among this machine's: as much is known of them."""
+        now = self._watched if self._looked is None else self._watched + min(sight.now - self._looked, GAP)
+        self._machines.note(None if sight.waiting is None else sight.machines, now)
+        tasks = {
+            key: task if task.here else task._replace(here=self._machines.speaks(task.worker, now)) for key, task in sight.tasks.items()
+        }
+        return replace(sight, workers={**sight.workers, **self._machines.workers(now)}, tasks=tasks)
 
     def _next_look(self, sight: Sight[Key]) -> float:
         if sight.answers is not None:
@@ -170,7 +177,7 @@ class Custody(Generic[Key]):
 
     def _note_absence(self, sight: Sight[Key]) -> None:
         """Note since when the workers of other machines have not answered; none of them is known before it has spoken."""
-        self._ours.update(sight.workers)
+        self._ours.update(name for name in sight.workers if names.machine_of(name) is None)
         if sight.answers is None:
             return
         self._heard = {(name, worker.incarnation) for name, worker in sight.workers.items()} & (
@@ -181,7 +188,15 @@ class Custody(Generic[Key]):
         self._absent = {name: self._absent.get(name, self._watched) for name in self._others - set(sight.answers)}
 
     def _gone(self, name: str) -> bool:
-        return name in self._absent and self._watched - self._absent[name] >= AWAY
+        """Return whether a worker elsewhere that does not answer has ended, as far as that can be known."""
+        if name not in self._absent:
+            return False
+        absent, silence = self._watched - self._absent[name], self._machines.silence(name, self._watched)
+        if silence is None:
+            return absent >= AWAY
+        if self._machines.speaks(name, self._watched):
+            return name not in self._machines.workers(self._watched)
+        return min(absent, silence) >= LAPSED
 
     def _lost(self, sight: Sight[Key]) -> list[Key]:
         running = {key: task for key, task in sight.tasks.items() if task.state == RUNNING}
@@ -199,7 +214,8 @@ class Custody(Generic[Key]):
         return worker.incarnation is not None and worker.incarnation != self._workers[key][1]
 
     def _is_away(self, key: Key, task: Task) -> bool:
-        return self._gone(task.worker) and self._silent(key) >= AWAY
+        has_lease = self._machines.silence(task.worker, self._watched) is not None
+        return self._gone(task.worker) and self._silent(key) >= (LAPSED if has_lease else AWAY)
 
     def _missing(self, sight: Sight[Key]) -> list[Key]:
         if sight.waiting is None:

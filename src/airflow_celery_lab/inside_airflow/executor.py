@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -28,10 +28,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from airflow_celery_lab.configuration import debugger, demand, names, services, settings
 from airflow_celery_lab.inside_airflow import custody, health, instances
-from airflow_celery_lab.inside_airflow.custody import Custody, Sight, Task, Verdict, Worker
+from airflow_celery_lab.inside_airflow.custody import Custody, Sight, Task, Verdict
+from airflow_celery_lab.inside_airflow.machines import QUIET, Machine, Worker
 from airflow_celery_lab.inside_airflow.messages import OUTAGE, Messages
 from airflow_celery_lab.inside_airflow.result_backend import ResultBackend
 from airflow_celery_lab.launcher import process_table, registry
+from airflow_celery_lab.launcher.lease import Lease
 from airflow_celery_lab.launcher.registry import Record
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class LabCeleryExecutor(CeleryExecutor):
         self._custody: Custody[Any] = Custody(self._settings.listener_timeout)
         self._messages = Messages(self.celery_app)
         self._records: dict[str, Record] = {}
+        self._leases: dict[str, Lease] = {}
         self._cut_off: dict[Any, float] = {}
         self._next = 0.0
         self._slots = 0
@@ -177,7 +180,8 @@ class LabCeleryExecutor(CeleryExecutor):
         sight = Sight(now, time.time(), self._workers(), tasks, waiting=None)
         try:
             with self._messages.deadline():
-                sight = replace(sight, waiting=self._messages.waiting({task.queue for task in tasks.values()}))
+                waiting = self._messages.waiting({task.queue for task in tasks.values()})
+                sight = replace(sight, waiting=waiting, machines=self._machines(tasks.values()))
                 if questions := self._custody.questions(sight):
                     sight = replace(sight, answers=self._messages.ask(questions))
         except OUTAGE as error:
@@ -211,6 +215,19 @@ class LabCeleryExecutor(CeleryExecutor):
         }
         nameless = [name for name, lives in registry.known(self._settings.state).items() if lives and name not in self._records]
         return {**workers, **dict.fromkeys(nameless, Worker(None, 0.0, frozenset()))}
+
+    def _machines(self, tasks: Iterable[Task]) -> dict[str, Machine]:
+        """Return what machines that have joined say; nobody can join a lab that is not exposed."""
+        if not self._settings.state.exposure.exists() and not any(names.machine_of(task.worker) for task in tasks):
+            return {}
+        self._leases = self._messages.machines()
+        return {
+            name: Machine(
+                (one.key, one.renewals),
+                {worker: Worker(there.pid, there.started, frozenset(there.queues), there.leaves) for worker, there in one.workers.items()},
+            )
+            for name, one in self._leases.items()
+        }
 
     def _incarnation(self, row: instances.Instance) -> int | None:
         """Return the launcher that a task's process descends from, if both are there."""
@@ -273,6 +290,10 @@ class LabCeleryExecutor(CeleryExecutor):
         self.fail(key, reason)
 
     def _reason(self, worker: str) -> str:
+        machine = names.machine_of(worker)
+        if machine is not None and machine in self._leases and self._leases[machine].age > QUIET:
+            silence = f"{self._leases[machine].age:.0f} s"
+            return f"{worker} was lost at {_time()}: for {silence} nothing was heard of {machine}, of the worker or of its task."
         status = registry.ends(self._settings.state).get(worker)
         if status is None:
             how = "its processes have ended" if worker not in self._records else "its processes have ended, and were started anew"

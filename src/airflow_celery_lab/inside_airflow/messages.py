@@ -16,6 +16,8 @@ from redis.exceptions import RedisError
 from airflow_celery_lab.configuration import names
 from airflow_celery_lab.inside_airflow import custody
 from airflow_celery_lab.inside_airflow.custody import Answer, Questions
+from airflow_celery_lab.launcher import lease
+from airflow_celery_lab.launcher.lease import Lease
 
 #: Seconds that workers have to answer, and those that may still be starting; one that is alive needs milliseconds.
 ANSWER, SHORTLY = 1.0, 0.2
@@ -62,6 +64,10 @@ class Messages:
     def reach(self) -> None:
         """Do nothing where Redis answers."""
         self._redis.ping()
+
+    def machines(self) -> dict[str, Lease]:
+        """Return the leases of the machines that have joined, by name."""
+        return lease.read(self._redis)
 
     def waiting(self, queues: Iterable[str]) -> set[str]:
         """Return the ids of the messages that wait in `queues`."""
