@@ -198,6 +198,11 @@ class State(NamedTuple):
         return self.home / "main-ca.pem"
 
     @property
+    def received_logs(self) -> Path:
+        """How many bytes of each task's log have come from a machine that has joined."""
+        return self.home / "received-logs"
+
+    @property
     def demand(self) -> Path:
         """What the processes ask of servers and machine that the lab was last told to run."""
         return self.home / "demand.json"

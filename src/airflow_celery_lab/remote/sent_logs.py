@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit
 
+from airflow_celery_lab.configuration import files
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.membership import Membership
 
@@ -28,10 +30,10 @@ LAST = 10.0
 PART = 1_000_000
 #: Seconds for one request.
 PATIENCE = 10.0
-#: Where a sender says at which byte of the log a part begins, and the receiver how long its own is.
-BEGIN, LENGTH = "X-Lab-Begin", "X-Lab-Length"
+#: Where a sender says at which byte of its log a part begins, and the receiver how many it has.
+BEGIN, RECEIVED = "X-Lab-Begin", "X-Lab-Received"
 SUFFIX = ".log"
-#: HTTP: the receiver's log is shorter than where the part begins.
+#: HTTP: the receiver has not come to where the part begins.
 TOO_FAR = 409
 
 
@@ -44,6 +46,7 @@ class Sender:
         self._say = say
         self._sent: dict[Path, int] = {}
         self._since = _beginning(lab)
+        self._begun = time.time()
         self._silent = False
 
     def run(self, asked: threading.Event) -> None:
@@ -78,14 +81,15 @@ class Sender:
 
     def _send_file(self, client: Client, path: Path, size: int) -> None:
         name = path.relative_to(self._lab.state.task_logs).as_posix()
-        begin = self._sent.get(path, 0)
+        # What lay there before, a former sender may have sent.
+        begin = self._sent.get(path, size if path.stat().st_mtime < self._begun else 0)
         with path.open("rb") as file:
-            while begin < size:
+            while self._sent.get(path) != size:
                 file.seek(begin)
-                part = file.read(PART)
-                answer = client.put(f"{ROUTE}/{name}", content=part, headers={BEGIN: str(begin)})
-                if answer.status_code == TOO_FAR:  # Somebody has removed it there.
-                    begin = int(answer.headers[LENGTH])
+                part = file.read(min(PART, size - begin))
+                answer = client.put(f"{ROUTE}/{quote(name)}", content=part, headers={BEGIN: str(begin)})
+                if answer.status_code == TOO_FAR:
+                    begin = int(answer.headers[RECEIVED])
                     continue
                 answer.raise_for_status()
                 begin += len(part)
@@ -112,8 +116,6 @@ def _beginning(lab: Lab) -> float:
 
 def credentials(broker_url: str) -> tuple[str, str]:
     """Return user and password of a machine that has joined: those with which it takes its messages."""
-    from urllib.parse import unquote, urlsplit
-
     split = urlsplit(broker_url)
     return unquote(split.username or ""), unquote(split.password or "")
 
@@ -126,17 +128,23 @@ def place(folder: Path, name: str) -> Path | None:
     return folder / path
 
 
-def take(path: Path, begin: int, part: bytes) -> int | None:
-    """Add a part of a log, which begins at byte `begin`, as far as it is new; return how long the log is where it is too short for that.
+def take(log: Path, note: Path, begin: int, part: bytes) -> int | None:
+    """Add a part, which begins at the sender's byte `begin`, to a log, as far as it is new.
+
+    The log may have lines of the lab's own between what was sent; `note` is the file that says how much that was. Return how
+    much it is where the part begins after that, and nothing is added.
 
     Raises:
         OSError: it cannot be written.
 
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        length = file.tell()
-        if begin > length:
-            return length
-        file.write(part[length - begin :])
+    for path in (log, note):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    received = int(note.read_text()) if note.exists() else 0
+    if begin > received:
+        return received
+    new = part[received - begin :]
+    with log.open("ab") as file:
+        file.write(new)
+    files.write(note, str(received + len(new)))
     return None

@@ -34,8 +34,8 @@ async def _take(name: str, request: Request) -> Response:
     if not _may_send(config, request.headers.get("Authorization", "")):
         return _sentence("the user and the password are not those of a machine that has joined.", FORBIDDEN)
     begin = request.headers.get(sent_logs.BEGIN, "")
-    path = sent_logs.place(_folder(config), name)
-    if path is None or not begin.isdecimal():
+    log, note = sent_logs.place(_folder(config), name), sent_logs.place(config.state.received_logs, name)
+    if log is None or note is None or not begin.isdecimal():
         return _sentence("this is no part of a task's log.", MISUNDERSTOOD)
     part = b""
     async for piece in request.stream():
@@ -43,11 +43,11 @@ async def _take(name: str, request: Request) -> Response:
         if len(part) > LONGEST:
             return _sentence("this is too long for a part of a log.", TOO_LONG)
     try:
-        length = await run_in_threadpool(sent_logs.take, path, int(begin), part)
-    except OSError as error:
-        return _sentence(f"the log cannot be written: {error.strerror}.", UNAVAILABLE)
-    if length is not None:
-        return JSONResponse({"detail": "the log is shorter here."}, sent_logs.TOO_FAR, headers={sent_logs.LENGTH: str(length)})
+        received = await run_in_threadpool(sent_logs.take, log, note, int(begin), part)
+    except (OSError, ValueError) as error:
+        return _sentence(f"the log cannot be written: {error}.", UNAVAILABLE)
+    if received is not None:
+        return JSONResponse({"detail": "something is missing before that."}, sent_logs.TOO_FAR, headers={sent_logs.RECEIVED: str(received)})
     return Response(status_code=DONE)
 
 

@@ -1,0 +1,189 @@
+"""A lab on one host, and workers that join it from another one: real hosts, but for the kernel that they share."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from airflow_celery_lab.configuration import settings
+from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
+from airflow_celery_lab.testing import hosts, throwaway
+from airflow_celery_lab.testing.hosts import Host
+from airflow_celery_lab.wait import wait_until
+
+if reason := hosts.missing():
+    pytest.skip(reason, allow_module_level=True)
+
+#: What a user's shell may have that would reach into a lab.
+AMBIENT = ("LAB_", "AIRFLOW_", "HONCHO_", "SUPERVISOR_")
+#: More tasks than either machine has slots, each as long as a run's configuration says.
+DAG = """
+import time
+from airflow.sdk import dag, task
+
+@dag(schedule=None, default_args={"retries": 3, "retry_delay": 1})
+def spread():
+    @task
+    def work(number, dag_run=None):
+        print("work begins", flush=True)
+        time.sleep(dag_run.conf["seconds"])
+
+    work.expand(number=list(range(12)))
+
+spread()
+"""
+
+
+class Machine:
+    """A host, and a state folder of its own."""
+
+    def __init__(self, host: Host, folder: Path) -> None:
+        self.host = host
+        self.state = folder / host.name / "state"
+        ambient = {name: value for name, value in os.environ.items() if not name.startswith(AMBIENT) or name in settings.MACHINE}
+        own = {
+            "LAB_HOME": str(self.state),
+            "LAB_DAGS": str(folder / "dags"),
+            "LAB_VENV": throwaway._environment(),
+            "LAB_STOP_TIMEOUT": "30",
+        }
+        self.environ = {**ambient, **own}
+
+    def lab(self, *words: str, status: int = 0, timeout: float = 120) -> str:
+        """Run a command of the lab, and return what it prints."""
+        done = self.host.run(["./lab", *words], cwd=CHECKOUT, environ=self.environ, timeout=timeout)
+        assert done.returncode == status, (words, done.stdout, done.stderr)
+        return done.stdout + done.stderr
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return self.host.start(["./lab", *words], cwd=CHECKOUT, environ=self.environ, stdout=subprocess.PIPE)
+
+    def tasks(self, command: subprocess.Popen[str]) -> list[dict[str, Any]]:
+        """Return the tasks of a run that `start` has started, when it has ended."""
+        output, _ = command.communicate(timeout=180)
+        run = json.loads(output)
+        assert run["state"] == "success", run
+        return list(run["tasks"])
+
+    def running(self) -> dict[str, int]:
+        """Return how many tasks each worker runs."""
+        done = self.host.run(["./lab", "status", "--json"], cwd=CHECKOUT, environ=self.environ)
+        return {worker["name"]: worker["running"] for worker in json.loads(done.stdout)["workers"]}
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[tuple[Machine, Machine]]:
+    # Directly below the system's temporary folder: Postgres, which is not root, must get there.
+    with TemporaryDirectory(prefix="lab-") as name, hosts.hosts("home", "atlas") as pair:
+        folder = Path(name)
+        folder.chmod(0o711)
+        (folder / "dags").mkdir()
+        (folder / "dags" / "spread.py").write_text(DAG)
+        for host in pair:
+            (folder / host.name).mkdir(mode=0o711)
+        home, atlas = (Machine(host, folder) for host in pair)
+        home.lab("up", "-d", "--scale", "worker-high-cpu=0", "--scale", "flower=0", timeout=180)
+        yield home, atlas
+
+
+@pytest.fixture
+def token(machines: tuple[Machine, Machine]) -> str:
+    home, _atlas = machines
+    return str(json.loads(home.lab("expose", home.host.address, "--json"))["token"])
+
+
+@pytest.fixture
+def joined(machines: tuple[Machine, Machine], token: str) -> Iterator[tuple[Machine, Machine]]:
+    home, atlas = machines
+    atlas.lab("join", token, "-d", "--queues", "default", "--concurrency", "8")
+    yield home, atlas
+    atlas.host.heal()
+    atlas.lab("leave", "--timeout", "5")
+
+
+def until_both_work(home: Machine) -> None:
+    wait_until(lambda: None if sorted(map(bool, (now := home.running()).values())) == [True, True] else str(now), 60, "tasks on both")
+
+
+def test_a_run_is_spread_over_both_machines_and_its_logs_are_read_on_the_main_one(joined: tuple[Machine, Machine]) -> None:
+    home, atlas = joined
+
+    tasks = home.tasks(home.start("run", "spread", "--json", "--conf", '{"seconds": 3}'))
+
+    assert {task["worker"] for task in tasks} == {"worker-default", "worker@atlas"}
+    away = next(task for task in tasks if task["worker"] == "worker@atlas")
+    there = [path.relative_to(atlas.state / "logs") for path in (atlas.state / "logs").glob(f"**/map_index={away['map_index']}/*.log")]
+    here = home.state / "logs"
+    wait_until(
+        lambda: None if (here / there[0]).read_bytes() == (atlas.state / "logs" / there[0]).read_bytes() else "it is shorter", 20, "the log"
+    )
+    assert "work begins" in home.lab("task-log", "spread", "work", "--map-index", str(away["map_index"]))
+    secret = json.loads((atlas.state / "membership.json").read_text())["broker_url"].split(":")[2].split("@")[0]
+    assert not [path for path in (atlas.state / "processes").iterdir() if secret in path.read_text(errors="replace")]
+
+
+def test_ctrl_c_lets_the_workers_finish_their_tasks(machines: tuple[Machine, Machine], token: str) -> None:
+    home, atlas = machines
+    workers = atlas.start("join", token)
+    run = home.start("run", "spread", "--json", "--conf", '{"seconds": 8}')
+    until_both_work(home)
+
+    Host.signal(workers, signal.SIGINT)
+
+    output, _ = workers.communicate(timeout=60)
+    assert "the workers finish their tasks" in output
+    assert workers.returncode == 128 + signal.SIGINT
+    assert {(task["try_number"], task["state"]) for task in home.tasks(run)} == {(1, "success")}
+    assert atlas.host.processes() == []
+    atlas.lab("leave")
+    assert not (atlas.state / "membership.json").exists()
+
+
+def test_a_machine_that_cannot_join_is_told_why(joined: tuple[Machine, Machine], token: str) -> None:
+    _home, atlas = joined
+    other = {**atlas.environ, "LAB_HOME": str(atlas.state.with_name("other"))}
+
+    def refusal(*words: str, environ: dict[str, str] = other) -> str:
+        done = atlas.host.run(["./lab", "join", *words], cwd=CHECKOUT, environ=environ)
+        assert done.returncode != 0, done.stdout
+        assert "Traceback" not in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        return done.stderr
+
+    assert "a machine called atlas has joined already" in refusal(token)
+    assert "runs; stop it" in refusal(token, environ=atlas.environ)
+    assert "cut or mistyped" in refusal(token[:-3])
+    assert not Path(other["LAB_HOME"], "membership.json").exists()
+
+
+def test_the_tasks_of_a_machine_whose_cable_is_pulled_run_elsewhere_within_30_seconds(joined: tuple[Machine, Machine]) -> None:
+    home, atlas = joined
+    run = home.start("run", "spread", "--json", "--conf", '{"seconds": 5}')
+    until_both_work(home)
+
+    atlas.host.cut()
+    begin = time.time()
+
+    tasks = home.tasks(run)
+    lost = [task for task in tasks if task["try_number"] > 1]
+    assert lost
+    assert {task["worker"] for task in tasks} <= {"worker-default", "worker@atlas"}
+    assert all(task["worker"] == "worker-default" for task in lost)
+    assert max(_seconds(task["start"]) for task in lost) - begin < 30
+    assert f"nothing was heard of {atlas.host.name}" in home.lab(
+        "task-log", "spread", "work", "--map-index", str(lost[0]["map_index"]), "--try", "1"
+    )
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
