@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from airflow_celery_lab.configuration import settings
+from airflow_celery_lab.configuration import names, settings
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.testing import hosts, throwaway
 from airflow_celery_lab.testing.hosts import Host
@@ -112,7 +112,11 @@ def joined(machines: tuple[Machine, Machine], token: str) -> Iterator[tuple[Mach
 
 
 def until_both_work(home: Machine) -> None:
-    wait_until(lambda: None if sorted(map(bool, (now := home.running()).values())) == [True, True] else str(now), 60, "tasks on both")
+    def probe() -> str | None:
+        working = {names.machine_of(worker) for worker, tasks in home.running().items() if tasks}
+        return None if working == {None, "atlas"} else f"{working} work"
+
+    wait_until(probe, 60, "tasks on both machines")
 
 
 def test_a_run_is_spread_over_both_machines_and_its_logs_are_read_on_the_main_one(joined: tuple[Machine, Machine]) -> None:
@@ -134,7 +138,10 @@ def test_a_run_is_spread_over_both_machines_and_its_logs_are_read_on_the_main_on
 
 def test_ctrl_c_lets_the_workers_finish_their_tasks(machines: tuple[Machine, Machine], token: str) -> None:
     home, atlas = machines
-    workers = atlas.start("join", token)
+    workers = atlas.start("join", token, "-q", "default")
+    assert workers.stdout is not None
+    while "lab: ready" not in workers.stdout.readline():
+        assert workers.poll() is None
     run = home.start("run", "spread", "--json", "--conf", '{"seconds": 8}')
     until_both_work(home)
 
