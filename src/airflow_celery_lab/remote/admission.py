@@ -74,6 +74,7 @@ def admit(lab: Lab, machine: Machine, environ: Mapping[str, str]) -> dict[str, A
 
 def _answer(lab: Lab, exposed: Exposure, environ: Mapping[str, str]) -> dict[str, Any]:
     ports, host = lab.settings.ports, exposed.host
+    variables = of_process(lab, None, environ)
     return {
         "lab": lab.settings.project.name,
         "address": exposed.address,
@@ -86,9 +87,5 @@ def _answer(lab: Lab, exposed: Exposure, environ: Mapping[str, str]) -> dict[str
         "versions": likeness.versions(),
         "dags": likeness.dags(lab.settings.dags),
         "time": time.time(),
-        "settings": {**_same(lab, environ), LOG_KEY: exposed.log_key},
+        "settings": {**{name: value for name, value in variables.items() if SAME.fullmatch(name)}, LOG_KEY: exposed.log_key},
     }
-
-
-def _same(lab: Lab, environ: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in of_process(lab, None, environ).items() if SAME.fullmatch(name)}

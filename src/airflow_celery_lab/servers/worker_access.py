@@ -91,4 +91,4 @@ def _tell_redis(lab: Lab, *words: str) -> None:
     except client.ResponseError as error:
         raise NotReadyError(f"{where} cannot have a user for workers of other machines: {error}; it must be Redis 6.2 or newer.") from error
     except client.RedisError as error:
-        raise NotReadyError(f"{where}: {error}; see `{typed()} status`.") from error
+        raise NotReadyError(f"{where}: {str(error).rstrip('.')}; see `{typed()} status`.") from error
