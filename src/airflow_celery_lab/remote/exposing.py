@@ -15,7 +15,7 @@ from airflow_celery_lab.configuration import environment, exposure, procfile, se
 from airflow_celery_lab.configuration.exposure import SERVERS, Exposure
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.overrides import BASE_URL
-from airflow_celery_lab.errors import ExposureError, LabError, ModeError, StateFolderError
+from airflow_celery_lab.errors import ExposureError, ModeError, StateFolderError
 from airflow_celery_lab.remote import authority
 from airflow_celery_lab.remote.authority import Authority
 from airflow_celery_lab.remote.invitation import invite
@@ -75,7 +75,7 @@ def expose(cluster: Cluster, address: str, seconds: float, on_wait: OnWait = qui
 
 
 def hide(cluster: Cluster, on_wait: OnWait = quietly) -> list[str]:
-    """Listen on no address but loopback any more, and let no other machine's worker in; return what could not be done at once.
+    """Listen on no address but loopback any more, and let no other machine's worker in; return why not all of it is done at once.
 
     Raises:
         StateFolderError: the record of the exposure cannot be removed.
@@ -92,13 +92,10 @@ def hide(cluster: Cluster, on_wait: OnWait = quietly) -> list[str]:
         kept = {name: command for name, command in processes.items() if name in lines or not _is_gateway(command)}
         if kept != processes:
             cluster.supervisor.apply(kept, on_wait=on_wait)
-    try:
-        worker_access.revoke(cluster.lab)
-    except LabError as error:
+    if problems := worker_access.revoke(cluster.lab):
         # Redis is started without that user, and Postgres then sees to its role.
         cluster.lab.state.postgres_worker_role.unlink(missing_ok=True)
-        return [f"{error} The passwords of joined machines end with the next start of Postgres and Redis."] if cluster.records else []
-    return []
+    return problems if cluster.records else []
 
 
 def _require_passwords(cluster: Cluster) -> None:
