@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from airflow_celery_lab.configuration import exposure
+from airflow_celery_lab.configuration import credentials, exposure
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.configuration.settings import BASE_PORTS
 from airflow_celery_lab.configuration.state import State
@@ -120,7 +120,7 @@ def test_a_lab_listens_on_loopback_until_it_is_exposed_and_then_on_one_address_m
     address = lab.host.address
     assert answer["broker_url"] == f"rediss://lab_worker:{record.redis_password}@{address}:16379/0"
     assert answer["result_backend"].endswith(f":{record.postgres_password}@{address}:15432/airflow?sslmode=verify-full")
-    assert answer["settings"] == {"AIRFLOW__API__SECRET_KEY": record.log_key}
+    assert not {credential for credential in credentials.load(lab.state) if credential in json.dumps(answer)}
     assert lab.run("status", "--json").stdout.count(f"https://{address}:8080") == 1
 
 
@@ -149,7 +149,7 @@ def test_secrets_stand_in_one_file_of_the_state_and_in_no_argument(pair: tuple[L
     assert request(atlas, lab, text)[0] == 200
     record = exposure.read(lab.state)
     assert record is not None
-    secrets = [text.removeprefix("lab1."), token.parse(text).secret.hex(), record.postgres_password, record.redis_password, record.log_key]
+    secrets = [text.removeprefix("lab1."), token.parse(text).secret.hex(), record.postgres_password, record.redis_password]
 
     holders = {
         path.relative_to(lab.state.home)

@@ -27,7 +27,7 @@ from airflow_celery_lab.servers import probes, schema, worker_access
 from .sandbox import PATIENCE, Running, Sandbox, Warm, until
 
 ADDRESS, OTHER = "127.0.0.2", "127.0.0.3"
-EXPOSED = Exposure(ADDRESS, "postgres-password", "redis-password", "key", "0" * 64, 0.0)
+EXPOSED = Exposure(ADDRESS, "postgres-password", "redis-password", "0" * 64, 0.0)
 
 if not probes.has_address(ADDRESS):
     pytest.skip("this machine has one address of loopback only", allow_module_level=True)

@@ -148,7 +148,7 @@ def test_a_request_that_makes_no_sense_is_refused_with_a_sentence(asked: object,
 
 
 def test_urls_for_other_machines_hold_no_password() -> None:
-    exposed = Exposure("fd00::1", "pg-password", "redis-password", "key", "digest", 0.0)
+    exposed = Exposure("fd00::1", "pg-password", "redis-password", "digest", 0.0)
     ports = Ports(postgres=1, redis=2, webserver=3, flower=4, scheduler=5)
 
     assert exposed.urls(ports) == {

@@ -24,7 +24,6 @@ SAME = re.compile(
     "AIRFLOW__(OPERATORS__DEFAULT_QUEUE|CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT|SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"
     "|CORE__XCOM_BACKEND|COMMON_IO__XCOM_OBJECTSTORAGE_.+|LOGGING__REMOTE_.+)"
 )
-LOG_KEY = "AIRFLOW__API__SECRET_KEY"
 
 
 class RefusedError(Exception):
@@ -74,7 +73,6 @@ def admit(lab: Lab, machine: Machine, environ: Mapping[str, str]) -> dict[str, A
 
 def _answer(lab: Lab, exposed: Exposure, environ: Mapping[str, str]) -> dict[str, Any]:
     ports, host = lab.settings.ports, exposed.host
-    variables = of_process(lab, None, environ)
     return {
         "lab": lab.settings.project.name,
         "address": exposed.address,
@@ -87,5 +85,5 @@ def _answer(lab: Lab, exposed: Exposure, environ: Mapping[str, str]) -> dict[str
         "versions": likeness.versions(),
         "dags": likeness.dags(lab.settings.dags),
         "time": time.time(),
-        "settings": {**{name: value for name, value in variables.items() if SAME.fullmatch(name)}, LOG_KEY: exposed.log_key},
+        "settings": {name: value for name, value in of_process(lab, None, environ).items() if SAME.fullmatch(name)},
     }

@@ -60,7 +60,6 @@ def expose(cluster: Cluster, address: str, seconds: float, on_wait: OnWait = qui
             address=address,
             postgres_password=before.postgres_password if before else secrets.token_urlsafe(PASSWORD),
             redis_password=before.redis_password if before else secrets.token_urlsafe(PASSWORD),
-            log_key=before.log_key if before else secrets.token_urlsafe(64),
             invited=invitation.digest,
             until=invitation.until,
         )
