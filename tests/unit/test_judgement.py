@@ -402,3 +402,13 @@ def test_a_worker_that_its_autoscaler_drains_is_no_fault() -> None:
     assert next(process.state for process in now.processes if process.name == "worker-a") == "draining"
     assert now.as_json()["autoscaled"][0]["why"] == "no tasks on 4 slots a worker"
     assert not status.judge(EXPECTED, replace(silent, autoscaled=[line._replace(draining="")])).ready
+
+
+def test_a_gateway_is_ready_when_it_answers_on_the_exposed_address_or_has_to_wait_for_that() -> None:
+    exposed = status.Exposed("10.0.0.1", {"redis": "rediss://10.0.0.1:1"}, there=True)
+    evidence = replace(ALL_WELL, records={**RECORDS, "gateway": record("gateway", "gateway")}, exposed=exposed)
+
+    assert judged("gateway", evidence).ready
+    assert judged("gateway", replace(evidence, gateway="10.0.0.1:1: refused")).reason == "10.0.0.1:1: refused"
+    (warning,) = status.judge(EXPECTED, replace(evidence, exposed=exposed._replace(there=False))).warnings
+    assert warning.startswith("the lab is exposed on 10.0.0.1, which this machine does not have now")

@@ -26,6 +26,7 @@ from airflow_celery_lab.errors import ProcfileError
         ("celery flower", "flower", {"redis"}),
         ("celery --app x flower", "flower", {"redis"}),
         ("autoscale worker=1..6", "autoscaler", {"postgres", "redis", "schema"}),
+        ("gateway", "gateway", set()),
         ("airflow dags list", "other", {"postgres", "redis", "schema"}),
         ("airflow", "other", {"postgres", "redis", "schema"}),
         ("celery beat", "other", {"postgres", "redis", "schema"}),

@@ -69,7 +69,7 @@ def _hide(*, as_json: bool, address: str | None) -> None:
         return
     say(f"lab: not exposed on {before.address} any more; machines that have joined cannot get in" if before else "lab: it is not exposed")
     for sentence in late:
-        say(f"lab: warning: {sentence}")
+        say(f"lab: warning: {sentence} Nobody listens for other machines; their passwords end when it starts again.")
 
 
 def _nothing_named(existing: list[str]) -> str:

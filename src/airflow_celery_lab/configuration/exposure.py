@@ -22,7 +22,6 @@ class Exposure(NamedTuple):
     address: str  #: an IP address of this machine
     postgres_password: str  #: of WORKER
     redis_password: str  #: of WORKER
-    log_key: str  #: signs what is asked of the log servers of joined machines, and nothing else
     invited: str  #: SHA-256 of the newest token's secret, in hexadecimal; the secret itself is kept nowhere
     until: float  #: seconds since the epoch: the end of that token
 

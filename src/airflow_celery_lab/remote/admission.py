@@ -27,7 +27,6 @@ SAME = re.compile(
 )
 #: Seconds for an answer of the lab's Redis.
 PATIENCE = 2.0
-LOG_KEY = "AIRFLOW__API__SECRET_KEY"
 
 
 class RefusedError(Exception):
@@ -102,9 +101,5 @@ def _answer(lab: Lab, exposed: Exposure, environ: Mapping[str, str]) -> dict[str
         "versions": likeness.versions(),
         "dags": likeness.dags(lab.settings.dags),
         "time": time.time(),
-        "settings": {**_same(lab, environ), LOG_KEY: exposed.log_key},
+        "settings": {name: value for name, value in of_process(lab, None, environ).items() if SAME.fullmatch(name)},
     }
-
-
-def _same(lab: Lab, environ: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in of_process(lab, None, environ).items() if SAME.fullmatch(name)}

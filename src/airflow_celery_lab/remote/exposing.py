@@ -5,15 +5,17 @@ from __future__ import annotations
 import secrets
 import time
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from airflow_celery_lab.cluster import journal, preflight
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.readiness import OnWait, quietly
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import exposure, procfile, services
+from airflow_celery_lab.configuration import environment, exposure, procfile, services
 from airflow_celery_lab.configuration.exposure import SERVERS, Exposure
 from airflow_celery_lab.configuration.lab import Lab
-from airflow_celery_lab.errors import ExposureError, LabError, ModeError, StateFolderError
+from airflow_celery_lab.configuration.overrides import BASE_URL
+from airflow_celery_lab.errors import ExposureError, ModeError, StateFolderError
 from airflow_celery_lab.remote import authority
 from airflow_celery_lab.remote.authority import Authority
 from airflow_celery_lab.remote.invitation import invite
@@ -47,6 +49,7 @@ def expose(cluster: Cluster, address: str, seconds: float, on_wait: OnWait = qui
     """
     cluster.require_running()
     _require_passwords(cluster)
+    _require_no_path(cluster)
     with cluster.changing(on_wait):
         before = exposure.read(cluster.lab.state)
         _require_gateway_to_be_possible(cluster)
@@ -57,7 +60,6 @@ def expose(cluster: Cluster, address: str, seconds: float, on_wait: OnWait = qui
             address=address,
             postgres_password=before.postgres_password if before else secrets.token_urlsafe(PASSWORD),
             redis_password=before.redis_password if before else secrets.token_urlsafe(PASSWORD),
-            log_key=before.log_key if before else secrets.token_urlsafe(64),
             invited=invitation.digest,
             until=invitation.until,
         )
@@ -72,7 +74,7 @@ def expose(cluster: Cluster, address: str, seconds: float, on_wait: OnWait = qui
 
 
 def hide(cluster: Cluster, on_wait: OnWait = quietly) -> list[str]:
-    """Listen on no address but loopback any more, and let no other machine's worker in; return what could not be done at once.
+    """Listen on no address but loopback any more, and let no other machine's worker in; return why not all of it is done at once.
 
     Raises:
         StateFolderError: the record of the exposure cannot be removed.
@@ -83,19 +85,16 @@ def hide(cluster: Cluster, on_wait: OnWait = quietly) -> list[str]:
             exposure.remove(cluster.lab.state)  # From here on the gateway closes by itself.
         except OSError as error:
             raise _not_writable(cluster.lab, error) from error
-        journal.note(cluster.lab.state, "hide")
+        journal.note(cluster.lab.state, "expose --off")
         processes = cluster.supervisor.processes if cluster.supervisor.running else {}
         lines = {line.name for line in cluster.lines()}
         kept = {name: command for name, command in processes.items() if name in lines or not _is_gateway(command)}
         if kept != processes:
             cluster.supervisor.apply(kept, on_wait=on_wait)
-    try:
-        worker_access.revoke(cluster.lab)
-    except LabError as error:
+    if problems := worker_access.revoke(cluster.lab):
         # Redis is started without that user, and Postgres then sees to its role.
         cluster.lab.state.postgres_worker_role.unlink(missing_ok=True)
-        return [f"{error} The passwords of joined machines end with the next start of Postgres and Redis."] if cluster.records else []
-    return []
+    return problems if cluster.records else []
 
 
 def _require_passwords(cluster: Cluster) -> None:
@@ -114,6 +113,21 @@ def _require_passwords(cluster: Cluster) -> None:
     if cluster.environment().get(ALL_ADMINS, "").strip().lower() in {"true", "t", "1"}:
         raise ExposureError(
             f"{ALL_ADMINS} lets everybody into Airflow without a password; unset it, and start the lab again.", setting=ALL_ADMINS
+        )
+
+
+def _require_no_path(cluster: Cluster) -> None:
+    """Do nothing when the lab's pages are where a token leads to.
+
+    Raises:
+        ExposureError: Airflow serves everything below a path.
+
+    """
+    if path := urlsplit(environment.web_url(cluster.lab)).path:
+        raise ExposureError(
+            f"{BASE_URL} in .env has the path {path}, below which other machines do not find the lab; leave the path out, "
+            "and start the lab again.",
+            setting=BASE_URL,
         )
 
 

@@ -7,6 +7,7 @@ A process of its own for as long as a lab is exposed. It looks at the record of 
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import Callable, Mapping
 
 from airflow_celery_lab.command import typed
@@ -20,6 +21,8 @@ from airflow_celery_lab.remote.relay import Address, Relay
 
 #: Seconds between two looks at the record.
 INTERVAL = 0.5
+#: Files, at most: a connection has two, and a worker's slots and Celery have some connections each. Systems begin with a thousand.
+FILES = 16_384
 
 Say = Callable[[str], None]
 
@@ -31,6 +34,10 @@ def main(environ: Mapping[str, str], say: Say) -> int:
         LabError: the settings cannot be used.
 
     """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
     return 128 + asyncio.run(_Gateway(settings.load(environ), say).run())
 
 

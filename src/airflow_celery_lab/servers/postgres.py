@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from airflow_celery_lab.configuration import demand, environment, files, roots
+from airflow_celery_lab.configuration import demand, environment, exposure, files, roots
 from airflow_celery_lab.configuration.credentials import Credentials, make_private_folder
 from airflow_celery_lab.configuration.demand import Demand
 from airflow_celery_lab.configuration.environment import DATABASE
@@ -60,6 +60,7 @@ def prepare(lab: Lab) -> list[str]:
     folder, data = lab.state.postgres, lab.state.postgres_data
     # Asked of files that are for root alone, where root runs the lab.
     most = connections(demand.wanted(lab.settings, os.environ, environment.sizes(lab, os.environ)))
+    exposed = exposure.read(lab.state) is not None
     programs = executables.postgres_bin(lab.settings, major(data))
     make_private_folder(folder)
     _disown(data)
@@ -71,7 +72,7 @@ def prepare(lab: Lab) -> list[str]:
         shutil.rmtree(draft, ignore_errors=True)
         _make(draft, programs, lab.credentials)
         draft.rename(data)
-    _make_worker_role(data, programs, lab.state.postgres_worker_role)
+    _make_worker_role(data, programs, lab.state.postgres_worker_role, exposed=exposed)
     return [
         str(programs / "postgres"),
         "-D",
@@ -132,14 +133,18 @@ def _make(data: Path, programs: Path, credentials: Credentials) -> None:
     )
 
 
-def _make_worker_role(data: Path, programs: Path, note: Path) -> None:
-    """Make the role of workers of other machines, which cannot log in yet; once, also where an older lab made the database."""
+def _make_worker_role(data: Path, programs: Path, note: Path, *, exposed: bool) -> None:
+    """Make the role of workers of other machines; once, also where an older lab made the database.
+
+    Where the lab is not `exposed` it cannot log in: whoever takes that back while Postgres is away removes the note.
+    """
     print_of_it = hashlib.sha256(WORKER_ROLE.encode()).hexdigest()
     with suppress(OSError):  # It is wanted by `expose` alone, which says what is missing.
         if note.exists() and note.read_text() == print_of_it:
             return
         command = [str(programs / "postgres"), "--single", "-D", str(data), DATABASE]
-        done = subprocess.run(command, input=WORKER_ROLE, capture_output=True, text=True, check=False)
+        sql = WORKER_ROLE if exposed else f"{WORKER_ROLE}ALTER ROLE {WORKER} NOLOGIN PASSWORD NULL;\n"
+        done = subprocess.run(command, input=sql, capture_output=True, text=True, check=False)
         if done.returncode == 0 and "ERROR" not in done.stderr:
             files.write(note, print_of_it)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -35,17 +35,27 @@ def grant(lab: Lab, exposure: Exposure) -> None:
     _tell_redis(lab, "SETUSER", WORKER, "reset", *redis.worker_rules(exposure))
 
 
-def revoke(lab: Lab) -> None:
-    """Let workers of other machines log in no more, and end their connections.
+def revoke(lab: Lab) -> list[str]:
+    """Let workers of other machines log in no more, and end their connections; return why that could not be done at once."""
+    return [problem for forget in (_forget_in_postgres, _forget_in_redis) if (problem := _problem(lab, forget))]
 
-    Raises:
-        NotReadyError: Postgres or Redis does not answer.
 
-    """
+def _problem(lab: Lab, forget: Callable[[Lab], None]) -> str | None:
+    try:
+        forget(lab)
+    except NotReadyError as error:
+        return str(error)
+    return None
+
+
+def _forget_in_postgres(lab: Lab) -> None:
     with _database(lab) as cursor:
         cursor.execute(f"SELECT {postgres.WORKER_LOGIN}(NULL)")
         cursor.execute(f"REVOKE ALL ON {TABLES} FROM {WORKER}")
         cursor.execute(f"REVOKE ALL ON SEQUENCE {SEQUENCES} FROM {WORKER}")
+
+
+def _forget_in_redis(lab: Lab) -> None:
     _tell_redis(lab, "DELUSER", WORKER)
 
 
@@ -91,4 +101,4 @@ def _tell_redis(lab: Lab, *words: str) -> None:
     except client.ResponseError as error:
         raise NotReadyError(f"{where} cannot have a user for workers of other machines: {error}; it must be Redis 6.2 or newer.") from error
     except client.RedisError as error:
-        raise NotReadyError(f"{where}: {error}; see `{typed()} status`.") from error
+        raise NotReadyError(f"{where}: {str(error).rstrip('.')}; see `{typed()} status`.") from error
