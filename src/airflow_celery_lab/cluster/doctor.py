@@ -8,11 +8,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from airflow_celery_lab.cluster import limits, preflight
-from airflow_celery_lab.configuration import airflow_settings, credentials, demand, environment, procfile, requirements, settings
+from airflow_celery_lab.configuration import (
+    airflow_settings,
+    credentials,
+    demand,
+    environment,
+    membership,
+    procfile,
+    requirements,
+    settings,
+)
 from airflow_celery_lab.configuration.settings import SETTINGS, Settings
-from airflow_celery_lab.errors import LabError, MissingProgramError
+from airflow_celery_lab.errors import LabError, MissingProgramError, NotReadyError
 from airflow_celery_lab.launcher import registry
-from airflow_celery_lab.servers import executables, schema
+from airflow_celery_lab.servers import executables, probes, schema
 
 OK, BAD = True, False
 
@@ -40,7 +49,11 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
     findings += [Finding("packages", BAD, sentence) for sentence in requirements.warnings(config.project, environ)]
     findings += [Finding("settings", BAD, sentence) for sentence in airflow_settings.of(config).refused]
     findings += [_try("Procfile", lambda: _procfile(config, environ)), _try("state folder", lambda: _state(config))]
-    findings += [_try("Postgres", lambda: _postgres(config)), _try("Redis", lambda: str(executables.redis_program(config)))]
+    member = _try("joined", lambda: _joined(config))
+    if not member.ok or member.detail:
+        findings.append(member)
+    else:
+        findings += [_try("Postgres", lambda: _postgres(config)), _try("Redis", lambda: str(executables.redis_program(config)))]
     told = {finding.detail for finding in findings}
     findings += [_memory(config, environ), *(finding for finding in _start(config, environ) if finding.detail not in told)]
     return findings
@@ -73,6 +86,15 @@ def _state(config: Settings) -> str:
     credentials.require_abilities(config.home)
     credentials.make_private_folder(config.home)
     return str(config.home)
+
+
+def _joined(config: Settings) -> str:
+    """Return what lab this folder has joined, "" where it runs its own; the servers are that lab's then."""
+    if (member := membership.read(config.state)) is None:
+        return ""
+    if reason := probes.main_machine(config.state, member):
+        raise NotReadyError(f"the lab {member.lab} does not answer: {reason}; see that it runs and is exposed.")
+    return f"{member.lab} on {member.address}, as {member.machine}"
 
 
 def _postgres(config: Settings) -> str:

@@ -99,7 +99,7 @@ class Look:
         return f"it is on {self._member.address}" if self._member is not None else probes.postgres(self._lab)
 
     def _redis(self) -> str | None:
-        return probes.main_machine(self._lab, self._member) if self._member is not None else probes.redis(self._lab)
+        return probes.main_machine(self._lab.state, self._member) if self._member is not None else probes.redis(self._lab)
 
     def _health(self, records: Mapping[str, Record]) -> tuple[dict[str, Any] | str, list[Job]]:
         import httpx  # As in `rest`.

@@ -65,7 +65,7 @@ class LabCeleryExecutor(CeleryExecutor):
         self._leases: dict[str, Lease] = {}
         self._cut_off: dict[Any, float] = {}
         self._next = 0.0
-        self._slots = 0
+        self._slots = self._slots_elsewhere = 0
         self._pulse = health.Pulse(conf.getint("scheduler", "scheduler_health_check_threshold"))
         # While the next task can begin at once, the scheduler sleeps as it is set to; while there is none, or tasks wait for
         # slots anyway, four times as long, up to IDLE.
@@ -143,7 +143,7 @@ class LabCeleryExecutor(CeleryExecutor):
                 self._look(now)
         except SQLAlchemyError as error:  # The next look is soon; the scheduler must not end for it.
             self.log.warning("Cannot look after the tasks that were sent, Postgres does not answer: %s", error)
-        if len(self.running) > self._slots or not (self.running or self.event_buffer):
+        if len(self.running) > self._slots + self._slots_elsewhere or not (self.running or self.event_buffer):
             time.sleep(self._idle)
 
     def revoke_task(self, *, ti: TaskInstance) -> None:
@@ -218,9 +218,11 @@ class LabCeleryExecutor(CeleryExecutor):
 
     def _machines(self, tasks: Iterable[Task]) -> dict[str, Machine]:
         """Return what machines that have joined say; nobody can join a lab that is not exposed."""
+        self._leases, self._slots_elsewhere = {}, 0
         if not self._settings.state.exposure.exists() and not any(names.machine_of(task.worker) for task in tasks):
             return {}
         self._leases = self._messages.machines()
+        self._slots_elsewhere = sum(worker.slots for one in self._leases.values() if one.age < QUIET for worker in one.workers.values())
         return {
             name: Machine(
                 (one.key, one.renewals),

@@ -11,7 +11,8 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from airflow_celery_lab.configuration import names
+from airflow_celery_lab.configuration import demand, names, services
+from airflow_celery_lab.configuration.demand import Sizes
 from airflow_celery_lab.launcher.registry import Record
 
 #: Of the keys in Redis, with the machine's name after it.
@@ -31,6 +32,7 @@ class RemoteWorker(NamedTuple):
     started: float  #: seconds since the epoch, by that machine's clock
     queues: tuple[str, ...]
     leaves: bool = False  #: it finishes its tasks, and takes no others
+    slots: int = 0
 
 
 class Lease(NamedTuple):
@@ -49,10 +51,16 @@ class Lease(NamedTuple):
         return self.age < LAPSE
 
 
-def workers(records: Collection[Record]) -> dict[str, RemoteWorker]:
-    """Return the workers among a machine's processes."""
+def workers(records: Collection[Record], given: Sizes) -> dict[str, RemoteWorker]:
+    """Return the workers among a machine's processes; one that does not say how many slots it has gets the `given` ones."""
     return {
-        record.name: RemoteWorker(record.pid, record.started, tuple(record.queues), record.state == "stopping")
+        record.name: RemoteWorker(
+            record.pid,
+            record.started,
+            tuple(record.queues),
+            record.state == "stopping",
+            demand.slots(services.describe(record.command), given),
+        )
         for record in records
         if record.queues
     }

@@ -92,7 +92,9 @@ def _wait_for_needs(service: Service, lab: Lab, variables: dict[str, str], on_wa
     needs: list[tuple[str, Callable[[], str | None]]] = []
     if service.needs and (member := membership.read(lab.state)):
         where = f"the lab on {member.address}"
-        wait_until(lambda: probes.main_machine(lab, member), lab.settings.start_timeout, where, advice="see that it runs", on_wait=on_wait)
+        wait_until(
+            lambda: probes.main_machine(lab.state, member), lab.settings.start_timeout, where, advice="see that it runs", on_wait=on_wait
+        )
         return
     if "redis" in service.needs:
         needs.append(("redis", lambda: probes.redis(lab)))

@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from airflow_celery_lab.configuration import environment, membership
 from airflow_celery_lab.configuration import lab as labs
-from airflow_celery_lab.configuration import membership
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.membership import Membership
 from airflow_celery_lab.errors import JoinError
@@ -39,7 +39,7 @@ def main(environ: Mapping[str, str], say: Say) -> int:
     """
     lab = labs.load(environ)
     stop = _Stop()
-    _Presence(lab, membership.require(lab.state), say).speak(stop)
+    _Presence(lab, membership.require(lab.state), environ, say).speak(stop)
     return 128 + stop.number
 
 
@@ -56,11 +56,12 @@ class _Stop:
 
 
 class _Presence:
-    def __init__(self, lab: Lab, member: Membership, say: Say) -> None:
+    def __init__(self, lab: Lab, member: Membership, environ: Mapping[str, str], say: Say) -> None:
         self._lab = lab
         self._member = member
         self._say = say
         self._redis = client(lab, member)
+        self._sizes = environment.sizes(lab, environ)
         self._silent = False
         self._renewals = 0
 
@@ -82,7 +83,7 @@ class _Presence:
                 f"another machine has joined {mine.lab} as {mine.machine}; leave, and join with `--name` and a name of your own."
             )
         self._renewals += 1
-        here = lease.workers(registry.running(self._lab.state).values())
+        here = lease.workers(registry.running(self._lab.state).values(), self._sizes)
         lease.renew(self._redis, Lease(mine.machine, mine.key, self._renewals, "", here, 0.0))
 
     def _attempt(self, action: Callable[[], None]) -> None:

@@ -12,6 +12,7 @@ from airflow_celery_lab.configuration.environment import DATABASE
 from airflow_celery_lab.configuration.exposure import SERVERS, Exposure
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.membership import Membership
+from airflow_celery_lab.configuration.state import State
 
 if TYPE_CHECKING:
     from psycopg2.sql import Composable
@@ -83,14 +84,14 @@ def redis(lab: Lab) -> str | None:
     return f"{where}: {answer.decode(errors='replace').splitlines()[0] if answer else 'no answer'}"
 
 
-def main_machine(lab: Lab, member: Membership) -> str | None:
+def main_machine(state: State, member: Membership) -> str | None:
     """Ask the Redis of the lab that this folder has joined for a PONG."""
     import ssl
 
     split = urlsplit(member.broker_url)
     where = f"Redis of {member.address}"
     try:
-        context = ssl.create_default_context(cafile=str(lab.state.main_authority))
+        context = ssl.create_default_context(cafile=str(state.main_authority))
         with (
             socket.create_connection((split.hostname or "", split.port or 0), timeout=TIMEOUT) as plain,
             context.wrap_socket(plain, server_hostname=split.hostname) as connection,
