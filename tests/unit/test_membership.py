@@ -158,7 +158,7 @@ class Redis:
 
 def test_a_lease_that_was_written_is_read_with_the_age_that_redis_tells() -> None:
     redis = Redis()
-    written = Lease("atlas", "k", 7, "", {"w@atlas": RemoteWorker(1, 2.0, ("default",), leaves=True, slots=8)}, 0.0)
+    written = Lease("atlas", "k", 7, {"w@atlas": RemoteWorker(1, 2.0, ("default",), leaves=True, slots=8)}, 0.0)
     lease.renew(redis, written)
 
     read = lease.parse(redis.text, (MEMORY - 5) * 1000)
@@ -174,9 +174,20 @@ def test_a_lease_that_was_written_is_read_with_the_age_that_redis_tells() -> Non
 def test_a_machine_speaks_for_its_own_workers_alone() -> None:
     redis = Redis()
     theirs = {"worker-default": RemoteWorker(1, 2.0, ()), "w@other": RemoteWorker(1, 2.0, ())}
-    lease.renew(redis, Lease("atlas", "k", 7, "", theirs, 0.0))
+    lease.renew(redis, Lease("atlas", "k", 7, theirs, 0.0))
 
     read = lease.parse(redis.text, MEMORY * 1000)
 
     assert read is not None
     assert read.workers == {}
+
+
+def test_a_machine_that_has_left_has_no_workers_and_its_name_is_free() -> None:
+    redis = Redis()
+    lease.end(redis, Lease("atlas", "k", 8, {"w@atlas": RemoteWorker(1, 2.0, ())}, 0.0))
+
+    read = lease.parse(redis.text, MEMORY * 1000)
+
+    assert read is not None
+    assert read.workers == {}
+    assert not read.lives

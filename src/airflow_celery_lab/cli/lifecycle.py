@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -34,6 +36,8 @@ from airflow_celery_lab.servers import probes
 
 #: More processes of one kind than a machine can bear; a bound for typing errors.
 MOST = 99
+#: Seconds in which what is told to end at once may still say so.
+SHORTLY = 2.0
 #: The DAG that the welcome proposes, where the user has it.
 EXAMPLE = "parallel_tasks"
 
@@ -175,22 +179,30 @@ def _up_until_a_signal(cluster: Cluster, counts: dict[str, int]) -> None:
             _up_in_the_background(cluster, counts)
             follow(cluster)
     except (KeyboardInterrupt, SystemExit) as end:
-        say(f"lab: stopping: the workers finish their tasks, within {cluster.settings.stop_timeout:g} s; Ctrl-C again kills them")
         _end(cluster)
         raise typer.Exit(end.code if isinstance(end, SystemExit) and isinstance(end.code, int) else INTERRUPTED) from None
     except LabError:
         _end(cluster)
         raise
-    say("lab: the workers were stopped by another command")
+    say("lab: another command has stopped the workers")
 
 
 def _end(cluster: Cluster) -> None:
+    """Stop the workers of a joined folder, whatever becomes of the terminal."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     try:
-        cluster.down(None, progress("stopping"))
+        _tell(f"lab: stopping: the workers finish their tasks, within {cluster.settings.stop_timeout:g} s; Ctrl-C again kills them")
+        cluster.down(None, progress("stopping", _tell))
     except KeyboardInterrupt:
-        for late in cluster.down(0.0) or ():
-            say(f"lab: {late} was killed")
-    say(f"lab: stopped; `{typed()} up` runs the workers again, `{typed()} leave` leaves the lab")
+        for late in cluster.down(SHORTLY) or ():
+            _tell(f"lab: killed {late}")
+    _tell(f"lab: stopped; `{typed()} up` runs the workers again, `{typed()} leave` leaves the lab")
+
+
+def _tell(text: str) -> None:
+    with suppress(OSError):  # The terminal may have been closed.
+        say(text)
 
 
 def _apply(cluster: Cluster, wanted: Callable[[], Processes]) -> None:

@@ -277,6 +277,8 @@ def _machines(evidence: Evidence) -> list[str]:
     told = []
     for name, one in evidence.machines.items():
         silent = [worker for worker in one.workers if worker not in answering]
+        if one.left:
+            continue
         if not one.lives:
             told.append(f"the machine {name} has not been heard of for {one.age:.0f} s: see that it runs and that its cable is in")
         elif silent:

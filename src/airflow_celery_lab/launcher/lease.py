@@ -21,6 +21,8 @@ PREFIX = "lab:machine:"
 RENEWAL = 2.0
 #: Seconds after the last renewal for which Redis remembers a machine: a day in which `status` can say that it is away.
 MEMORY = 86_400
+#: Seconds for which it is read that a machine has left: more than between two looks of a scheduler that is busy.
+FAREWELL = 60.0
 #: Seconds without a renewal after which a machine does not live, as far as its name can be given to another one.
 LAPSE = 20.0
 
@@ -41,14 +43,14 @@ class Lease(NamedTuple):
     machine: str
     key: str  #: of its membership
     renewals: int
-    address: str
     workers: Mapping[str, RemoteWorker]  #: by name
     age: float  #: seconds since then
+    left: bool = False  #: it has said so
 
     @property
     def lives(self) -> bool:
-        """Whether it was renewed in time."""
-        return self.age < LAPSE
+        """Whether it was renewed in time, and has not left."""
+        return self.age < LAPSE and not self.left
 
 
 def workers(records: Collection[Record], given: Sizes) -> dict[str, RemoteWorker]:
@@ -72,13 +74,13 @@ def renew(redis: Any, lease: Lease) -> None:
     redis.set(PREFIX + lease.machine, text, ex=MEMORY)
 
 
-def end(redis: Any, machine: str) -> None:
-    """Forget a machine that has left."""
-    redis.delete(PREFIX + machine)
+def end(redis: Any, lease: Lease) -> None:
+    """Write down that a machine has left, and none of its workers lives: one that was killed may have had tasks."""
+    renew(redis, lease._replace(workers={}, left=True))
 
 
 def read(redis: Any) -> dict[str, Lease]:
-    """Return the leases of all machines that have not left, by the machine's name."""
+    """Return the leases of all machines that have not left, or just now, by the machine's name."""
     keys = sorted(_text(key) for key in redis.scan_iter(f"{PREFIX}*"))
     if not keys:
         return {}
@@ -88,7 +90,7 @@ def read(redis: Any) -> dict[str, Lease]:
             questions.pttl(key)
         answers = questions.execute()
     found = (parse(answers[2 * number], answers[2 * number + 1]) for number in range(len(keys)))
-    return {lease.machine: lease for lease in found if lease is not None}
+    return {lease.machine: lease for lease in found if lease is not None and not (lease.left and lease.age > FAREWELL)}
 
 
 def parse(text: str | bytes | None, left: int) -> Lease | None:

@@ -73,7 +73,7 @@ class _Presence:
         while not stop.asked.wait(lease.RENEWAL if self._renewals else 0):
             self._attempt(self._renew)
         sending.join(sent_logs.LAST)
-        self._attempt(lambda: lease.end(self._redis, self._member.machine))
+        self._attempt(self._end)
 
     def _renew(self) -> None:
         mine = self._member
@@ -82,9 +82,15 @@ class _Presence:
             raise JoinError(
                 f"another machine has joined {mine.lab} as {mine.machine}; leave, and join with `--name` and a name of your own."
             )
+        lease.renew(self._redis, self._lease())
+
+    def _end(self) -> None:
+        lease.end(self._redis, self._lease())
+
+    def _lease(self) -> Lease:
         self._renewals += 1
         here = lease.workers(registry.running(self._lab.state).values(), self._sizes)
-        lease.renew(self._redis, Lease(mine.machine, mine.key, self._renewals, "", here, 0.0))
+        return Lease(self._member.machine, self._member.key, self._renewals, here, 0.0)
 
     def _attempt(self, action: Callable[[], None]) -> None:
         """Do something with Redis; say once that it is away, and once that it is back."""
