@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from airflow_celery_lab.configuration import likeness
 from airflow_celery_lab.configuration.exposure import Exposure
 from airflow_celery_lab.configuration.settings import Ports
 from airflow_celery_lab.configuration.state import State
 from airflow_celery_lab.errors import ExposureError, StateFolderError, TokenError
-from airflow_celery_lab.remote import addresses, admission, authority, likeness, token
+from airflow_celery_lab.remote import addresses, admission, authority, token
 from airflow_celery_lab.remote.authority import Authority
 from airflow_celery_lab.remote.invitation import invite
 from airflow_celery_lab.remote.token import Token

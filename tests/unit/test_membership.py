@@ -20,7 +20,7 @@ from airflow_celery_lab.remote import joining
 from airflow_celery_lab.remote.joining import Answer
 from airflow_celery_lab.supervision import wanted
 
-VERSIONS = {"airflow": "3.3.2", "apache-airflow-providers-celery": "3.26.0", "celery": "5.6.3", "python": "3.11"}
+VERSIONS = {"lab": "0.2.0", "airflow": "3.3.2", "apache-airflow-providers-celery": "3.26.0", "celery": "5.6.3", "python": "3.11"}
 MEMBER = Membership(
     lab="lab",
     machine="atlas",

@@ -128,6 +128,7 @@ class _Shift:
         if not state.secrets.exists():  # Nor is any made, as `clean` may have removed them.
             raise NotRunningError(f"there is no lab in {state.home} yet; start it with `{typed()} up -d`.", path=state.home)
         self._cluster = Cluster.open(environ, writing=False)
+        self._cluster.require_main()
         self._loads = Loads(self._cluster.lab)
         self._crews: list[Crew] = []
         try:

@@ -40,6 +40,7 @@ def expose(
         address = _nothing_named(addresses.own())
     chosen = addresses.choose(address, addresses.own(), public=yes)
     with Cluster.open() as cluster:
+        cluster.require_main()
         done = exposing.expose(cluster, chosen, seconds, progress("waiting"))
         urls = done.exposure.urls(cluster.settings.ports)
     join = f"{typed()} join {done.token.text}"

@@ -76,7 +76,8 @@ def _read(token: str) -> str:
 
 
 def _join(lab: Lab, text: str, machine: str, queues: str, concurrency: int) -> None:
-    from airflow_celery_lab.remote import joining, likeness
+    from airflow_celery_lab.configuration import likeness
+    from airflow_celery_lab.remote import joining
     from airflow_celery_lab.remote.token import parse
 
     token = parse(text)

@@ -46,6 +46,7 @@ def metrics() -> None:
     from airflow_celery_lab.metrics import families, scrape
 
     with Cluster.open() as cluster:
+        cluster.require_main()
         seen = scrape.look(cluster)
         print(families.text(seen), end="")
         for reason in filter(None, (seen.redis, seen.postgres)):

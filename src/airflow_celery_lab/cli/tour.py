@@ -64,6 +64,7 @@ def tour(
         )
         return
     with Cluster.open() as cluster, ended_by_signals():
+        cluster.require_main()
         _require_lab(cluster, talk)
         _go(cluster, talk, now, bold=not yes)
 

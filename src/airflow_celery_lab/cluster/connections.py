@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from airflow_celery_lab.cluster.broker import Broker
 from airflow_celery_lab.cluster.rest import AirflowApi
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import demand, environment, procfile, services
+from airflow_celery_lab.configuration import demand, environment, membership, procfile, services
 from airflow_celery_lab.configuration import lab as labs
 from airflow_celery_lab.configuration.credentials import Credentials
 from airflow_celery_lab.configuration.lab import Lab
@@ -122,6 +122,18 @@ class Connections:
     def launching(self, variables: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of a launcher (`exec`) in this lab, with `variables` of the lab's own."""
         return {**environment.of_supervisor(self.lab, self._environ), **variables}
+
+    def require_main(self) -> None:
+        """Do nothing when this folder runs a lab of its own.
+
+        Raises:
+            ModeError: it has joined another machine's lab.
+
+        """
+        if member := membership.read(self.lab.state):
+            raise ModeError(
+                f"this folder runs workers for the lab on {member.address}; type that on that machine.", path=self.settings.home
+            )
 
     def require_running(self) -> None:
         """Do nothing when the lab runs.

@@ -13,7 +13,7 @@ from airflow_celery_lab.cluster.broker import Broker, Queue, Worker
 from airflow_celery_lab.cluster.judgement import Evidence, Exposed, Job
 from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.rest import AirflowApi
-from airflow_celery_lab.configuration import airflow_settings, exposure, membership, procfile, requirements
+from airflow_celery_lab.configuration import airflow_settings, exposure, likeness, membership, procfile, requirements
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.procfile import Processes
 from airflow_celery_lab.configuration.services import COMPONENTS, GATEWAY, describe
@@ -91,6 +91,7 @@ class Look:
                 pool=self._pool() if details and not isinstance(report, str) else None,
                 autoscaled=notes,
                 machines=machines,
+                dags=self._dags() if details and machines else "",
                 exposed=Exposed(record.address, record.urls(self._lab.settings.ports), there) if record else None,
                 gateway=gateway.result() if gateway else None,
             )
@@ -165,6 +166,11 @@ class Look:
             slots = int(self._api.request("GET", "/pools/default_pool")["slots"])
             return slots if slots >= 0 else None
         return None
+
+    def _dags(self) -> str:
+        with suppress(OSError):
+            return likeness.dags(self._lab.settings.dags)
+        return ""
 
     def _refused(self) -> list[str]:
         settings = self._lab.settings

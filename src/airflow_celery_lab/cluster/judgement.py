@@ -71,6 +71,7 @@ class Evidence:
     pool: int | None = None  #: slots of Airflow's default pool, None where that is not known or it has no limit
     autoscaled: Sequence[Autoscaled] = ()  #: what autoscalers say of their lines
     machines: Mapping[str, Lease] = field(default_factory=dict)  #: that have joined the lab
+    dags: str = ""  #: hash of the DAG folder, "" where it was not looked at
     exposed: Exposed | None = None
     gateway: str | None = None  #: reason why it does not answer on the exposed address, None when it does, or when it is not asked
 
@@ -281,8 +282,14 @@ def _machines(evidence: Evidence) -> list[str]:
             continue
         if not one.lives:
             told.append(f"the machine {name} has not been heard of for {one.age:.0f} s: see that it runs and that its cable is in")
-        elif silent:
+            continue
+        if silent:
             told.append(f"{', '.join(silent)} runs and does not answer: see `{typed()} status` on {name}")
+        if evidence.dags and one.dags and one.dags != evidence.dags:
+            told.append(
+                f"the DAG folder on {name} is not this machine's: tasks of DAGs that differ fail there, or do something else; "
+                "copy the folder, or use the same commit"
+            )
     return told
 
 

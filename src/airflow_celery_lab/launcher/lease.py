@@ -46,6 +46,7 @@ class Lease(NamedTuple):
     workers: Mapping[str, RemoteWorker]  #: by name
     age: float  #: seconds since then
     left: bool = False  #: it has said so
+    dags: str = ""  #: hash of its DAG folder; "" where that cannot be read
 
     @property
     def lives(self) -> bool:

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from airflow_celery_lab.configuration import exposure
+from airflow_celery_lab.configuration import exposure, likeness
 from airflow_celery_lab.configuration.environment import DATABASE, of_process, wiring
 from airflow_celery_lab.configuration.exposure import WORKER, Exposure
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.launcher import lease
-from airflow_celery_lab.remote import likeness
 from airflow_celery_lab.remote.authority import Authority
 from airflow_celery_lab.remote.invitation import Invitation
 

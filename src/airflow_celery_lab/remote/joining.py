@@ -24,7 +24,13 @@ PATIENCE = 15.0
 #: late, or too early. Airflow's own default.
 LEEWAY = 10.0
 #: What each version is called.
-CALLED = {"airflow": "Airflow", "apache-airflow-providers-celery": "the Celery provider", "celery": "Celery", "python": "Python"}
+CALLED = {
+    "lab": "the lab",
+    "airflow": "Airflow",
+    "apache-airflow-providers-celery": "the Celery provider",
+    "celery": "Celery",
+    "python": "Python",
+}
 
 
 class Answer(NamedTuple):
@@ -113,9 +119,9 @@ def obstacles(answer: Answer, versions: Mapping[str, str]) -> list[str]:
     """Return why this machine cannot run the lab's tasks, a sentence each."""
     theirs: Mapping[str, str] = answer.data["versions"]
     found = [
-        f"{called} is {versions[name]} here and {theirs[name]} on the main machine; install the same on both."
+        f"{called} is {versions[name]} here and {theirs.get(name, 'unknown')} on the main machine; install the same on both."
         for name, called in CALLED.items()
-        if name in theirs and theirs[name] != versions[name]
+        if theirs.get(name) != versions[name]
     ]
     if abs(answer.clock) > LEEWAY:
         behind = "behind" if answer.clock > 0 else "ahead of"

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from airflow_celery_lab.configuration import environment, membership
+from airflow_celery_lab.configuration import environment, likeness, membership
 from airflow_celery_lab.configuration import lab as labs
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.membership import Membership
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Seconds for one answer of Redis; a slow link is no silence.
 PATIENCE = 5.0
+#: Seconds between two looks at the DAG folder, each of which reads it.
+DAGS = 10.0
 
 Say = Callable[[str], None]
 
@@ -64,6 +68,8 @@ class _Presence:
         self._sizes = environment.sizes(lab, environ)
         self._silent = False
         self._renewals = 0
+        self._known_dags = ""
+        self._next_dags = 0.0
 
     def speak(self, stop: _Stop) -> None:
         sender = Sender(self._lab, self._member, self._say)
@@ -90,7 +96,15 @@ class _Presence:
     def _lease(self) -> Lease:
         self._renewals += 1
         here = lease.workers(registry.running(self._lab.state).values(), self._sizes)
-        return Lease(self._member.machine, self._member.key, self._renewals, here, 0.0)
+        return Lease(self._member.machine, self._member.key, self._renewals, here, 0.0, dags=self._dags())
+
+    def _dags(self) -> str:
+        if time.monotonic() >= self._next_dags:
+            self._next_dags = time.monotonic() + DAGS
+            self._known_dags = ""
+            with suppress(OSError):
+                self._known_dags = likeness.dags(self._lab.settings.dags)
+        return self._known_dags
 
     def _attempt(self, action: Callable[[], None]) -> None:
         """Do something with Redis; say once that it is away, and once that it is back."""
