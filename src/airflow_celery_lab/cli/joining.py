@@ -77,11 +77,11 @@ def _read(token: str) -> str:
 
 def _join(lab: Lab, text: str, machine: str, queues: str, concurrency: int) -> None:
     from airflow_celery_lab.configuration import likeness
-    from airflow_celery_lab.remote import joining
+    from airflow_celery_lab.remote import joining, release
     from airflow_celery_lab.remote.token import parse
 
     token = parse(text)
-    versions = likeness.versions()
+    versions = release.versions()
     dags = likeness.dags(lab.settings.dags)
     answer = joining.ask(token, machine, versions, dags)
     for obstacle in joining.obstacles(answer, versions):

@@ -8,16 +8,13 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from airflow_celery_lab import __version__
-
 #: The packages whose versions both sides compare.
 PACKAGES = ("apache-airflow-providers-celery", "celery")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of this machine's lab, Airflow, Celery and Python (major and minor)."""
+    """Return the versions of this machine's Airflow, Celery and Python (major and minor)."""
     return {
-        "lab": __version__,
         "airflow": version("apache-airflow-core"),
         **{name: version(name) for name in PACKAGES},
         "python": ".".join(platform.python_version_tuple()[:2]),

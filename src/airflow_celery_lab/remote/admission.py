@@ -14,6 +14,7 @@ from airflow_celery_lab.configuration.environment import DATABASE, of_process, w
 from airflow_celery_lab.configuration.exposure import WORKER, Exposure
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.launcher import lease
+from airflow_celery_lab.remote import release
 from airflow_celery_lab.remote.authority import Authority
 from airflow_celery_lab.remote.invitation import Invitation
 
@@ -97,7 +98,7 @@ def _answer(lab: Lab, exposed: Exposure, environ: Mapping[str, str]) -> dict[str
             f"db+postgresql+psycopg2://{WORKER}:{exposed.postgres_password}@{host}:{ports.postgres}/{DATABASE}?sslmode=verify-full"
         ),
         "execution_api_server_url": f"https://{host}:{ports.webserver}/execution/",
-        "versions": likeness.versions(),
+        "versions": release.versions(),
         "dags": likeness.dags(lab.settings.dags),
         "time": time.time(),
         "settings": {name: value for name, value in of_process(lab, None, environ).items() if SAME.fullmatch(name)},
