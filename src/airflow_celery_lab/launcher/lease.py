@@ -98,6 +98,8 @@ def parse(text: str | bytes | None, left: int) -> Lease | None:
     """Return the lease that Redis has as `text` and forgets in `left` milliseconds; None where it is none."""
     with suppress(TypeError, ValueError, AttributeError, KeyError):
         data = json.loads(text or "")
+        # Another release of the lab may say more.
+        data = {name: data[name] for name in Lease._fields if name in data}
         there = {name: RemoteWorker(**worker) for name, worker in data["workers"].items()}
         there = {name: worker for name, worker in there.items() if names.machine_of(name) == data["machine"]}
         return Lease(**{**data, "workers": there, "age": max(0.0, MEMORY - left / 1000)})
