@@ -143,6 +143,17 @@ def test_nobody_gets_anything_from_the_lab_without_a_token_or_a_login(pair: tupl
     assert ask(atlas, f"http://{lab.host.address}:8080/lab/ca")[0] == 0
 
 
+def test_an_authority_that_was_lost_is_replaced_with_the_next_token(pair: tuple[Lab, Host]) -> None:
+    lab, atlas = pair
+    old = lab.token(lab.host.address)
+    shutil.rmtree(lab.state.tls)
+
+    new = lab.token(lab.host.address)
+
+    assert token.parse(old).fingerprint != token.parse(new).fingerprint
+    assert request(atlas, lab, new)[0] == 200
+
+
 def test_secrets_stand_in_one_file_of_the_state_and_in_no_argument(pair: tuple[Lab, Host]) -> None:
     lab, atlas = pair
     text = lab.token(lab.host.address)

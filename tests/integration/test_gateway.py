@@ -143,6 +143,7 @@ def test_a_worker_of_another_machine_keeps_results_in_postgres_and_sees_nothing_
             "CREATE TABLE mine (a int)",
             "CREATE TEMPORARY TABLE mine (a int)",
             "CREATE SCHEMA mine",
+            "SELECT lo_create(0)",
             "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
             "SELECT lab.worker_login(NULL)",
             "ALTER ROLE airflow PASSWORD 'mine'",

@@ -68,7 +68,7 @@ def taken(settings: Settings, name: str, address: str = "") -> PortTakenError:
     port: int = getattr(settings.ports, name)
     where = f"port {port} of {address}" if address else f"port {port}"
     return PortTakenError(
-        f"{where}, for {name}, is taken{_owner(port)}; stop that program, or move all the lab's ports with LAB_PORT_OFFSET={settings.ports.flower - BASE_PORTS['flower'] + 100}.",
+        f"{where}, for {name}, is taken{_owner(port, address or settings.bind)}; stop that program, or move all the lab's ports with LAB_PORT_OFFSET={settings.ports.flower - BASE_PORTS['flower'] + 100}.",
         port=port,
     )
 
@@ -106,10 +106,12 @@ def _state_folder(settings: Settings) -> Iterable[LabError]:
         yield error
 
 
-def _owner(port: int) -> str:
-    """Return who listens on `port`, where this user may know it."""
+def _owner(port: int, address: str) -> str:
+    """Return who listens on `port` of an address, or of all, where this user may know it."""
     with suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
-            if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN and connection.pid:
+            if connection.status != psutil.CONN_LISTEN or connection.laddr.port != port or not connection.pid:
+                continue
+            if {connection.laddr.ip, address} & {"0.0.0.0", "::"} or connection.laddr.ip == address:  # noqa: S104  # nothing is bound here
                 return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
     return " by another program"

@@ -7,7 +7,7 @@ import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from airflow_celery_lab.cluster import journal, preflight
+from airflow_celery_lab.cluster import evidence, journal, preflight
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.readiness import OnWait, quietly
 from airflow_celery_lab.command import typed
@@ -140,9 +140,7 @@ def _require_gateway_to_be_possible(cluster: Cluster) -> None:
 
     """
     procfile.with_gateway(cluster.lines(), cluster.settings.project)
-    if not cluster.supervisor.running and not any(
-        services.describe(one.command).kind == services.GATEWAY for one in cluster.records.values()
-    ):
+    if not cluster.supervisor.running and not evidence.runs(services.GATEWAY, cluster.records):
         home = cluster.settings.home
         raise ModeError(
             f"the lab in {home} runs in the foreground, where no process can come: press Ctrl-C and run `{typed()} up -d`, "
@@ -165,7 +163,7 @@ def _require_free(cluster: Cluster, address: str, before: Exposure | None) -> No
             "unset it, and start the lab again.",
             setting="LAB_BIND",
         )
-    if before and before.address == address and probes.gateway(cluster.lab, before) is None:
+    if before and before.address == address and evidence.runs(services.GATEWAY, cluster.records):
         return
     for name in SERVERS:
         if probes.port_taken(address, getattr(cluster.settings.ports, name)):

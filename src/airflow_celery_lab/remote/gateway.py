@@ -45,7 +45,7 @@ class _Gateway:
     def __init__(self, config: Settings, say: Say) -> None:
         self._settings = config
         self._say = say
-        self._address: str | None = None  #: on which it listens
+        self._held: tuple[str, int] | None = None  #: the address on which it listens, and which authority has signed for it
         self._relays: list[Relay] = []
         self._told = ""
 
@@ -64,12 +64,11 @@ class _Gateway:
 
     async def _look(self) -> None:
         record = exposure.read(self._settings.state)
-        wanted = record.address if record else None
-        if wanted != self._address:
+        if self._held != (self._wanted(record.address) if record else None):
             await self._close()
         if record is None:
             self._tell(f"the lab is not exposed, and nothing listens here; `{typed()} expose ADDRESS` exposes it")
-        elif self._address is None:
+        elif self._held is None:
             try:
                 self._open(record.address)
                 self._tell(f"listens with TLS: {', '.join(record.urls(self._settings.ports).values())}")
@@ -90,10 +89,17 @@ class _Gateway:
             relay = Relay(Address(address, port), Address(self._settings.client_host, port), tls=tls, pgsql=name == "postgres")
             relay.start()
             self._relays.append(relay)
-        self._address = address
+        self._held = self._wanted(address)
+
+    def _wanted(self, address: str) -> tuple[str, int]:
+        """Return the address, and when the authority was made: a damaged one is removed by its owner, and `expose` makes another."""
+        try:
+            return address, self._settings.state.authority.stat().st_mtime_ns
+        except OSError:
+            return address, 0
 
     async def _close(self) -> None:
-        self._address = None
+        self._held = None
         while self._relays:
             await self._relays.pop().close()
 

@@ -42,6 +42,7 @@ GRANT USAGE ON SCHEMA lab TO {DATABASE};
 GRANT EXECUTE ON FUNCTION {WORKER_LOGIN}(text) TO {DATABASE};
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT CREATE, USAGE ON SCHEMA public TO {DATABASE};
+REVOKE EXECUTE ON FUNCTION lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea) FROM PUBLIC;
 REVOKE TEMPORARY ON DATABASE {DATABASE} FROM PUBLIC;
 """
 #: Beyond what the processes ask for: for commands, for what a user starts beside them, and for Postgres's own superuser.
