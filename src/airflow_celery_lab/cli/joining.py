@@ -82,7 +82,10 @@ def _join(lab: Lab, text: str, machine: str, queues: str, concurrency: int) -> N
 
     token = parse(text)
     versions = release.versions()
-    dags = likeness.dags(lab.settings.dags)
+    try:
+        dags = likeness.dags(lab.settings.dags)
+    except OSError as error:
+        raise JoinError(f"cannot read {error.filename}: {error.strerror}; the DAG folder is compared with the main machine's.") from error
     answer = joining.ask(token, machine, versions, dags)
     for obstacle in joining.obstacles(answer, versions):
         raise JoinError(obstacle)

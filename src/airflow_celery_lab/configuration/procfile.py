@@ -18,6 +18,8 @@ from airflow_celery_lab.errors import ProcfileError
 #: What honcho takes for a process (`honcho.environ.PROCFILE_LINE`); honcho drops any other line silently.
 LINE = re.compile(r"([A-Za-z0-9_-]+):\s*(.*)")
 SCRIPT = "./lab"
+#: What Celery puts before the `@` of a node that has no name of its own.
+CELERY = "celery"
 #: Name of the worker that `join --queues` runs.
 WORKER = "worker"
 #: Kinds of which a line runs once.
@@ -77,6 +79,10 @@ def of_member(lines: Sequence[Line], member: Membership, project: Path) -> list[
         slots = f" --concurrency {member.concurrency}" if member.concurrency else ""
         command = f"{launcher} exec airflow celery worker --queues {member.queues}{slots} --without-mingle"
         workers = [Line(WORKER, command, service_of(command))]
+    if any(line.name == CELERY for line in workers):
+        raise ProcfileError(
+            f"a worker called {CELERY!r} cannot work on another machine: Celery puts that before all names; rename its line."
+        )
     if not workers:
         raise ProcfileError("the Procfile has no worker, and a machine that has joined runs nothing else; add one, or join with --queues.")
     command = f"{launcher} exec {services.PRESENCE}"

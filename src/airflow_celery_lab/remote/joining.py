@@ -31,6 +31,8 @@ CALLED = {
     "celery": "Celery",
     "python": "Python",
 }
+#: What an answer has.
+WANTED = ("lab", "address", "ca", "broker_url", "result_backend", "execution_api_server_url", "versions", "dags", "time", "settings")
 
 
 class Answer(NamedTuple):
@@ -101,6 +103,8 @@ def _ask(client: Client, token: Token, machine: str, versions: Mapping[str, str]
         raise JoinError(f"{client.base_url} does not answer as a lab does (status {answer.status_code}); install the same release on both.")
     if not answer.is_success:
         raise JoinError(str(data["detail"]))
+    if lacking := [name for name in WANTED if name not in data]:
+        raise JoinError(f"the main machine does not say its {lacking[0]}; install the same release of the lab on both.")
     return Answer(data, asked, answered)
 
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_celery_lab.configuration import environment, likeness, membership
@@ -66,13 +67,15 @@ class _Presence:
         self._say = say
         self._redis = client(lab, member)
         self._sizes = environment.sizes(lab, environ)
+        # The user may have another folder for them.
+        self._logs = Path(environment.of_process(lab, None, environ)[sent_logs.LOG_FOLDER])
         self._silent = False
         self._renewals = 0
         self._known_dags = ""
         self._next_dags = 0.0
 
     def speak(self, stop: _Stop) -> None:
-        sender = Sender(self._lab, self._member, self._say)
+        sender = Sender(self._lab, self._member, self._logs, self._say)
         # In a thread of its own: a long log on a slow link must not keep the lease from being renewed.
         sending = threading.Thread(target=sender.run, args=(stop.asked,), daemon=True)
         sending.start()

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 ROUTE = "/lab/logs"
 #: Seconds between two looks for what is new.
 INTERVAL = 1.0
+#: As many times as long as a look takes is the pause after it: where many old logs lie, looking costs.
+IDLE = 20
 #: Seconds for the last look, when the machine leaves.
 LAST = 10.0
 #: Bytes in one request.
@@ -33,6 +35,8 @@ PATIENCE = 10.0
 #: Where a sender says at which byte of its log a part begins, and the receiver how many it has.
 BEGIN, RECEIVED = "X-Lab-Begin", "X-Lab-Received"
 SUFFIX = ".log"
+#: Where Airflow has them, on each side.
+LOG_FOLDER = "AIRFLOW__LOGGING__BASE_LOG_FOLDER"
 #: HTTP: the receiver has not come to where the part begins.
 TOO_FAR = 409
 
@@ -40,19 +44,21 @@ TOO_FAR = 409
 class Sender:
     """Sends what tasks write on this machine."""
 
-    def __init__(self, lab: Lab, member: Membership, say: Callable[[str], None]) -> None:
+    def __init__(self, lab: Lab, member: Membership, folder: Path, say: Callable[[str], None]) -> None:
         self._lab = lab
+        self._folder = folder
         self._member = member
         self._say = say
         self._sent: dict[Path, int] = {}
         self._since = _beginning(lab)
         self._begun = time.time()
+        self._pause = INTERVAL
         self._silent = False
 
     def run(self, asked: threading.Event) -> None:
         """Send until `asked`, and once more then."""
         with self._client() as client:
-            while not asked.wait(INTERVAL):
+            while not asked.wait(self._pause):
                 self._send(client)
             self._send(client)
 
@@ -70,7 +76,10 @@ class Sender:
         import httpx
 
         try:
-            for path, size in grown(self._lab.state.task_logs, self._sent, self._since).items():
+            begin = time.monotonic()
+            found = grown(self._folder, self._sent, self._since)
+            self._pause = max(INTERVAL, IDLE * (time.monotonic() - begin))
+            for path, size in found.items():
                 self._send_file(client, path, size)
         except (httpx.HTTPError, OSError) as error:
             if not self._silent:
@@ -80,7 +89,7 @@ class Sender:
             self._silent = False
 
     def _send_file(self, client: Client, path: Path, size: int) -> None:
-        name = path.relative_to(self._lab.state.task_logs).as_posix()
+        name = path.relative_to(self._folder).as_posix()
         # What lay there before, a former sender may have sent.
         begin = self._sent.get(path, size if path.stat().st_mtime < self._begun else 0)
         with path.open("rb") as file:

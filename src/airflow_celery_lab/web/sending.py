@@ -61,7 +61,7 @@ def _may_send(config: Settings, authorization: str) -> bool:
 
 def _folder(config: Settings) -> Path:
     """Return where this api-server reads its tasks' logs: the user may have another folder."""
-    return Path(os.environ.get("AIRFLOW__LOGGING__BASE_LOG_FOLDER") or config.state.task_logs)
+    return Path(os.environ.get(sent_logs.LOG_FOLDER) or config.state.task_logs)
 
 
 def _sentence(text: str, status: int) -> JSONResponse:
