@@ -42,6 +42,8 @@ def spread():
 
 spread()
 """
+#: What Airflow tells a task of which it has another try.
+LATE = "Server indicated the task shouldn't be running anymore"
 
 
 class Machine:
@@ -173,8 +175,11 @@ def test_a_machine_that_cannot_join_is_told_why(joined: tuple[Machine, Machine],
     assert not Path(other["LAB_HOME"], "membership.json").exists()
 
 
-def test_the_tasks_of_a_machine_whose_cable_is_pulled_run_elsewhere_within_30_seconds(joined: tuple[Machine, Machine]) -> None:
+def test_the_tasks_of_a_machine_whose_cable_is_pulled_run_elsewhere_within_30_seconds_and_are_told_when_they_are_late(
+    joined: tuple[Machine, Machine],
+) -> None:
     home, atlas = joined
+    log = atlas.state / "processes" / "worker@atlas.log"
     run = home.start("run", "spread", "--json", "--conf", '{"seconds": 5}')
     until_both_work(home)
 
@@ -190,6 +195,9 @@ def test_the_tasks_of_a_machine_whose_cable_is_pulled_run_elsewhere_within_30_se
     assert f"nothing was heard of {atlas.host.name}" in home.lab(
         "task-log", "spread", "work", "--map-index", str(lost[0]["map_index"]), "--try", "1"
     )
+    atlas.host.heal()
+    wait_until(lambda: None if LATE in log.read_text() else "not yet", 60, "the late tasks' end", interval=0.5)
+    wait_until(lambda: None if "worker@atlas" in home.running() else "not yet", 60, "the worker of atlas", interval=0.5)
 
 
 def _seconds(text: str) -> float:

@@ -185,5 +185,8 @@ def _of_member(member: Membership, state: State) -> dict[str, str]:
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{state.airflow / 'none.db'}",
         overrides.TASKS_URL: member.execution_api_server_url,
         overrides.BASE_URL: member.base_url,
+        # What verifies the api-server: from Airflow 3.3 on this authority and no other, before it this one beside the public ones.
         "AIRFLOW__API__SSL_CA_FILE": str(state.main_authority),
+        "AIRFLOW__API__CLIENT_USE_PUBLIC_CERTS": "False",
+        "AIRFLOW__API__SSL_CERT": str(state.main_authority),
     }
