@@ -125,7 +125,8 @@ class Look:
                 workers = self._broker.workers(len(expected), expected) if expected else []
                 own = {queue for worker in workers for queue in worker.queues}
                 return workers, [queue for queue in self._broker.queues(workers) if queue.name in own], {}
-            machines = self._broker.machines()
+            # Nobody can join a lab that is not exposed.
+            machines = self._broker.machines() if exposure.read(self._lab.state) else {}
             expected += [name for one in machines.values() if one.lives for name in one.workers]
             workers = self._broker.workers(len(expected)) if expected else []
             answering = {worker.name for worker in workers}

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from airflow_celery_lab.cluster.autoscaled import Autoscaled
 from airflow_celery_lab.cluster.broker import Queue, Worker
 from airflow_celery_lab.command import typed
+from airflow_celery_lab.configuration import names
 from airflow_celery_lab.configuration.services import COMPONENTS, GATEWAY, Service, describe
 from airflow_celery_lab.launcher.lease import Lease
 from airflow_celery_lab.launcher.registry import Record
@@ -187,6 +188,8 @@ def _lives_unrecorded(name: str, evidence: Evidence) -> bool:
 
 def _unproven(name: str, service: Service, record: Record, services: Mapping[str, Service], evidence: Evidence) -> str | None:
     """Return what is missing to call a running process ready."""
+    if evidence.redis and names.machine_of(name):  # In a folder that has joined another machine's lab all need that.
+        return evidence.redis
     if service.kind == "postgres":
         return evidence.postgres
     if service.kind == "redis":

@@ -19,8 +19,8 @@ from airflow_celery_lab.launcher.registry import Record
 PREFIX = "lab:machine:"
 #: Seconds between two renewals.
 RENEWAL = 2.0
-#: Seconds after the last renewal for which Redis remembers a machine: a day in which `status` can say that it is away.
-MEMORY = 86_400
+#: Seconds after the last renewal for which Redis remembers a machine: an hour in which `status` says that it is away.
+MEMORY = 3600
 #: Seconds for which it is read that a machine has left: more than between two looks of a scheduler that is busy.
 FAREWELL = 60.0
 #: Seconds without a renewal after which a machine does not live, as far as its name can be given to another one.
