@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 from airflow_celery_lab.cluster.autoscaled import Autoscaled
 from airflow_celery_lab.cluster.broker import Queue, Worker
+from airflow_celery_lab.cluster.link_status import LinkStatus
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration.services import COMPONENTS, Service, describe
+from airflow_celery_lab.configuration.links import PROCESS
+from airflow_celery_lab.configuration.services import COMPONENTS, LINKS, Service, describe
 from airflow_celery_lab.launcher.registry import Record
 
 
@@ -61,6 +63,9 @@ class Evidence:
     jobs: Sequence[Job] = ()  #: what Airflow's components say of themselves in the database
     pool: int | None = None  #: slots of Airflow's default pool, None where that is not known or it has no limit
     autoscaled: Sequence[Autoscaled] = ()  #: what autoscalers say of their lines
+    links: Sequence[LinkStatus] = ()  #: from workers to servers, where any is carried or is not clean
+    links_held: bool = False  #: the process that carries them has taken in how they are
+    astray: Sequence[str] = ()  #: workers that go through links while others do not, or the other way round
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class Status:
     queues: list[Queue]
     warnings: list[str]
     autoscaled: list[Autoscaled] = field(default_factory=list)  #: the lines that have an autoscaler
+    links: list[LinkStatus] = field(default_factory=list)  #: of the workers, where any is carried or is not clean
 
     def as_json(self) -> dict[str, Any]:
         """Return what `lab status --json` prints."""
@@ -93,6 +99,7 @@ class Status:
         data["workers"] = [worker._asdict() for worker in self.workers]
         data["queues"] = [queue._asdict() for queue in self.queues]
         data["autoscaled"] = [line._asdict() for line in self.autoscaled]
+        data["links"] = [link._asdict() for link in self.links]
         return data
 
     @property
@@ -122,6 +129,7 @@ def judge(expected: Mapping[str, Service], evidence: Evidence) -> Status:
         queues=list(evidence.queues),
         warnings=_warnings(evidence),
         autoscaled=list(evidence.autoscaled),
+        links=list(evidence.links),
     )
 
 
@@ -179,6 +187,8 @@ def _unproven(name: str, service: Service, record: Record, services: Mapping[str
         return _component(name, service.kind, record, evidence)
     if service.kind == "worker":
         return _worker(name, record.queues or service.queues, evidence.workers)
+    if service.kind == LINKS:
+        return None if evidence.links_held else "it has not taken in how the links are"
     if service.kind == "flower":
         if isinstance(evidence.flower, str):
             return evidence.flower
@@ -224,6 +234,7 @@ def _worker(name: str, queues: Sequence[str], workers: Sequence[Worker]) -> str 
 def _warnings(evidence: Evidence) -> list[str]:
     warnings = [_unheard(queue, evidence) for queue in evidence.queues if queue.waiting and not queue.listeners]
     warnings += _bounds(evidence)
+    warnings += _links(evidence)
     if evidence.procfile_differs:
         warnings.append(f"the Procfile differs from what runs: `{typed()} apply` applies it")
     foreground = any(record.supervisor == "honcho" for record in evidence.records.values())
@@ -276,6 +287,27 @@ def _unheard(queue: Queue, evidence: Evidence) -> str:
         f"which no worker listens to: add it to a worker's --queues in the Procfile, or run "
         f"`{typed()} airflow celery add-queue -H celery@WORKER -q {queue.name}`"
     )
+
+
+def _links(evidence: Evidence) -> list[str]:
+    """Return which links of the workers are not clean, and which workers do not go through them as others do."""
+    told = [
+        f"the workers' link to {link.server} is {'cut' if link.cut else 'slow'}: `{typed()} heal {link.server}` makes it clean"
+        for link in evidence.links
+        if link.cut or link.delay
+    ]
+    linked = [name for name, record in evidence.records.items() if record.linked]
+    if linked and PROCESS not in evidence.records:
+        told.append(
+            f"{', '.join(linked)} reach no server while {PROCESS} does not run: `{typed()} start {PROCESS}`, or `{typed()} heal --off`"
+        )
+    if evidence.astray and evidence.links:
+        told.append(
+            f"{', '.join(evidence.astray)} started before the links, and does not go through them: `{typed()} apply` starts again what is concerned"
+        )
+    elif evidence.astray:
+        told.append(f"{', '.join(evidence.astray)} goes through links still: `{typed()} heal --off` ends that")
+    return told
 
 
 def _bounds(evidence: Evidence) -> list[str]:
