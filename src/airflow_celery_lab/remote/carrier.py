@@ -84,9 +84,14 @@ async def _relay(config: Settings, say: Callable[[str], None]) -> None:
             await _start(relay, say)
             say(f"lab: carries the link to {server}, from {relay.listen} to {relay.target}")
 
+        told = ""
+
         def hold(now: links.Links) -> None:
+            nonlocal told
             files.write(config.state.links_held, json.dumps({"pid": os.getpid(), "links": links.text(now)}))
-            say("lab: " + ", ".join(f"{server} is {now.condition(server).text}" for server in relays))
+            if (text := "; ".join(f"the link to {server} is {now.condition(server).text}" for server in relays)) != told:
+                say(f"lab: {text}")
+            told = text
 
         await follow(config.state, relays, hold)
     finally:
