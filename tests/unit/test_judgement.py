@@ -418,4 +418,6 @@ def test_a_link_that_is_slow_or_cut_is_told_and_so_are_workers_that_it_strands()
     assert now.as_json()["links"][0] == {"server": "redis", "delay": 0.2, "cut": False, "condition": "slow"}
     assert judged("links", replace(evidence, links_held=False)).reason == "it has not taken in how the links are"
     stranded = status.judge(EXPECTED, replace(evidence, records={**RECORDS, "worker-a": worker})).warnings
-    assert f"worker-a reach no server while links does not run: `{typed()} start links`, or `{typed()} heal --off`" in stranded
+    assert any("which does not run, reach no server (worker-a): " in warning for warning in stranded)
+    astray = status.judge(EXPECTED, replace(evidence, links=[], astray=["worker-a"])).warnings
+    assert astray == [f"workers that still go through links: worker-a; `{typed()} heal --off` starts them again without"]

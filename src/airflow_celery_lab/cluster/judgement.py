@@ -299,14 +299,15 @@ def _links(evidence: Evidence) -> list[str]:
     linked = [name for name, record in evidence.records.items() if record.linked]
     if linked and PROCESS not in evidence.records:
         told.append(
-            f"{', '.join(linked)} reach no server while {PROCESS} does not run: `{typed()} start {PROCESS}`, or `{typed()} heal --off`"
+            f"workers that go through {PROCESS}, which does not run, reach no server ({', '.join(linked)}): "
+            f"`{typed()} start {PROCESS}`, or `{typed()} heal --off`"
         )
-    if evidence.astray and evidence.links:
+    if evidence.astray:
         told.append(
-            f"{', '.join(evidence.astray)} started before the links, and does not go through them: `{typed()} apply` starts again what is concerned"
+            f"workers that do not go through links as others do: {', '.join(evidence.astray)}; `{typed()} apply` starts them again"
+            if evidence.links
+            else f"workers that still go through links: {', '.join(evidence.astray)}; `{typed()} heal --off` starts them again without"
         )
-    elif evidence.astray:
-        told.append(f"{', '.join(evidence.astray)} goes through links still: `{typed()} heal --off` ends that")
     return told
 
 

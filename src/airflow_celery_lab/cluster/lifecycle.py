@@ -248,6 +248,7 @@ class Lifecycle(Readiness):
                 raise ModeError(f"the lab in {self.settings.home} runs in the foreground; press Ctrl-C there.", path=self.settings.home)
             return None
         journal.note(self.lab.state, "down")
+        links.clear(self.lab.state)  # Else no worker could finish its tasks.
         killed = []
         with changing(self.lab.state, SHORTLY, on_wait):  # An autoscaler would start workers meanwhile; a command of the user's may end.
             processes = self.supervisor.processes

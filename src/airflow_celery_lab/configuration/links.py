@@ -103,6 +103,13 @@ def write(state: State, links: Links) -> None:
     files.write(state.links, text(links))
 
 
+def clear(state: State) -> None:
+    """Make all links clean."""
+    if (found := read(state)).conditions:
+        with suppress(OSError):  # The disk may be full; then a worker ends when its time is over.
+            write(state, found._replace(conditions={}))
+
+
 def forget(state: State) -> None:
     """Forget all of it: the lab has ended."""
     with suppress(OSError):
