@@ -29,7 +29,7 @@ from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.environment import wiring
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.experiments import trials as experiments
-from airflow_celery_lab.testing import ThrowawayLab, leftovers, pages, throwaway_lab
+from airflow_celery_lab.testing import AirflowLab, ThrowawayLab, leftovers, pages, throwaway_lab
 from airflow_celery_lab.testing.browser import Browser
 from airflow_celery_lab.testing.checkouts import copy_checkout
 from airflow_celery_lab.testing.terminal import CTRL_C, CTRL_D, terminal
@@ -373,6 +373,10 @@ def test_a_link_of_the_workers_is_slow_and_cut_until_it_is_healed_and_no_other_p
     (task, other) = [task for task in finish(cluster.api, "fan_out", run_id, 60).tasks if task.task_id == "work"]
     assert {(one.state, one.try_number) for one in (task, other)} == {("success", 1)}
 
+    airflow = AirflowLab(cluster, timeout=60, alone=lambda: True)
+    airflow.cut("postgres", "webserver")
+    assert [link.cut for link in airflow.status().links] == [False, True, True]
+    airflow.heal()
     assert "nothing to do" in background.command("apply").stdout
     assert "workers reach Redis, Postgres and the api-server directly" in background.command("heal", "--off").stdout
     assert changed() == workers

@@ -90,6 +90,18 @@ class Linked(Lifecycle):
         if self.links().ports:
             self._wait_until_held(on_wait)
 
+    def spoil_links(self, servers: Collection[str], condition: Condition, on_wait: OnWait = quietly) -> None:
+        """Give the links to `servers` a condition; workers that go through none yet end warm and start again for that.
+
+        Raises:
+            LabError: there is no such link, the lab does not run in the background, or a worker did not become ready.
+
+        """
+        links.require_servers(servers)
+        self.carry_links(on_wait)
+        self.renew(self.astray(), on_wait)
+        self.set_links(servers, condition, on_wait)
+
     def drop_links(self, on_wait: OnWait = quietly) -> None:
         """Make all links clean, let workers start again without them, and end the process that carries them.
 
