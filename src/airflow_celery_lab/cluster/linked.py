@@ -14,11 +14,12 @@ from airflow_celery_lab.configuration import links
 from airflow_celery_lab.configuration.links import Condition, Links
 from airflow_celery_lab.configuration.services import LINKS
 from airflow_celery_lab.errors import NotReadyError, StateFolderError
-from airflow_celery_lab.supervision.supervisord import ALIVE
 from airflow_celery_lab.wait import wait_until
 
 #: Seconds in which the process that carries the links takes in how they are, on a machine that is busy.
 SHORTLY = 20.0
+#: States of supervisord in which it does not start a process again by itself.
+GIVEN_UP = {"STOPPED", "FATAL"}
 
 
 class Linked(Lifecycle):
@@ -46,7 +47,7 @@ class Linked(Lifecycle):
                 command = f"{_prefix(list(processes.values()))} exec {LINKS}"
                 journal.note(self.lab.state, "added", [links.PROCESS])
                 self.supervisor.apply({**processes, links.PROCESS: command})
-            elif self.supervisor.states().get(links.PROCESS) not in ALIVE:
+            elif self.supervisor.states().get(links.PROCESS) in GIVEN_UP:
                 self.supervisor.launch([links.PROCESS])
             self._wait_until_held(on_wait)
             self._write(found._replace(on=True))
@@ -132,7 +133,7 @@ class Linked(Lifecycle):
         path = self.lab.state.process_log(links.PROCESS)
 
         def probe() -> str | None:
-            if self.supervisor.states().get(links.PROCESS) not in ALIVE:
+            if self.supervisor.states().get(links.PROCESS, "STOPPED") in GIVEN_UP:
                 raise NotReadyError(
                     f"{links.PROCESS} does not run, and workers that go through it reach no server: `{typed()} start {links.PROCESS}`, or "
                     f"`{typed()} heal --off`; its log is {path}.",
