@@ -296,7 +296,7 @@ def test_a_failing_test_shows_who_ran_what_the_log_the_timeline_and_the_status(e
             "--lab-settings-file: {project}/none.yaml is not a file; name one of connections, variables and pools.",
         ),
         (["--lab-dags=dag"], "--lab-dags: there is no folder {project}/dag; name the folder of your DAG files."),
-        (["-o", "lab_wrokers=a=b:1"], "{project}/pyproject.toml: there is no option lab_wrokers; did you mean lab_workers?"),
+        (["-o", "lab_wrokers=a=b:1"], "{project}/pyproject.toml: there is no option lab_wrokers; did you mean 'lab_workers'?"),
         (
             ["--lab-home=.lab", "--lab-reuse"],
             "--lab-home names a lab that runs already; leave out --lab-reuse, which is for a new one.",

@@ -46,10 +46,10 @@ def test_the_empty_entries_of_astros_template_are_left_out() -> None:
     ("text", "told"),
     [
         ("[1]", "it has no `airflow:` with connections, pools, variables below it; write them there."),
-        ("airflow: {conections: []}", "there is no key 'conections' below `airflow:`; did you mean connections?"),
+        ("airflow: {conections: []}", "there is no key 'conections' below `airflow:`; did you mean 'connections'?"),
         ("airflow: {pools: {a: 1}}", "`pools:` is not a list; begin each of its entries with `- `."),
         (section("pools", "narrow"), "entry 1 of `pools:` is not made of `key: value`; write it as pool_name: and so on."),
-        (section("pools", "{pool_name: a, pool_slots: 1}"), "there is no key 'pool_slots' of pool a; did you mean pool_slot?"),
+        (section("pools", "{pool_name: a, pool_slots: 1}"), "there is no key 'pool_slots' of pool a; did you mean 'pool_slot'?"),
         (
             section("pools", "{pool_name: a, pool_slot: many}"),
             "pool_slot of pool a is not a whole number from -1 to 999999999; correct it.",

@@ -146,7 +146,7 @@ def test_no_range_at_all_and_two_for_one_line_are_refused() -> None:
 def test_a_line_that_is_no_worker_or_that_there_is_not_is_refused() -> None:
     for name, sentence in (
         ("redis", "^redis is no worker, and nothing else can be autoscaled; the workers are worker"),
-        ("wroker", r"^wroker is no line of the Procfile; did you mean worker\?$"),
+        ("wroker", r"^wroker is no line of the Procfile; did you mean 'worker'\?$"),
     ):
         with pytest.raises(ProcfileError, match=sentence):
             procfile.require_workers([Range(name, 1, 2)], LINES)
@@ -165,7 +165,7 @@ WORKER = "worker: ./lab exec airflow celery worker\n"
             r"^Procfile line 2 \(a\): there is no program 'autoscaler' to run; did you mean 'autoscale'\?",
         ),
         ("a: ./lab autoscale worker=1..2\n", r"^Procfile line 2 \(a\): the launcher is missing; write `\S+ exec autoscale worker=1..2`"),
-        ("a: ./lab exec autoscale wrker=1..2\n", r"^Procfile \(a\): wrker is no line of the Procfile; did you mean worker\?$"),
+        ("a: ./lab exec autoscale wrker=1..2\n", r"^Procfile \(a\): wrker is no line of the Procfile; did you mean 'worker'\?$"),
         (
             "a: ./lab exec autoscale worker=1..2\nb: ./lab exec autoscale worker=1..3\n",
             "^a and b both autoscale worker; remove it from one",

@@ -44,7 +44,7 @@ def test_what_is_no_delay_is_refused_with_what_was_meant(text: str, advice: str)
 
 def test_a_server_without_a_link_is_refused_by_name() -> None:
     links.require_servers(links.SERVERS)
-    with pytest.raises(UnknownProcessError, match=r"no link to 'api-server'; did you mean webserver\?"):
+    with pytest.raises(UnknownProcessError, match=r"no link to 'api-server'; did you mean 'webserver'\?"):
         links.require_servers(["redis", "api-server"])
     with pytest.raises(UnknownProcessError, match="no link to 'flower'; the links are those to redis, postgres, webserver"):
         links.require_servers(["flower"])

@@ -80,14 +80,14 @@ def test_a_time_of_nothing_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_a_mistyped_setting_is_refused_with_the_name_that_was_meant(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"no setting LAB_PORTOFFSET \(in the environment\); did you mean LAB_PORT_OFFSET\?"):
+    with pytest.raises(SettingsError, match=r"no setting LAB_PORTOFFSET \(in the environment\); did you mean 'LAB_PORT_OFFSET'\?"):
         settings.load({"LAB_PORTOFFSET": "100"}, tmp_path)
 
 
 def test_a_mistyped_setting_in_dotenv_is_told_to_be_there(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("LAB_HOMES=/srv/lab\n")
 
-    with pytest.raises(SettingsError, match=r"no setting LAB_HOMES \(in \.env\); did you mean LAB_HOME\?"):
+    with pytest.raises(SettingsError, match=r"no setting LAB_HOMES \(in \.env\); did you mean 'LAB_HOME'\?"):
         settings.load({}, tmp_path)
 
 

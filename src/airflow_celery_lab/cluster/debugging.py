@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from airflow_celery_lab.cluster.runs import Run
 from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration import debugger
 from airflow_celery_lab.configuration.debugger import Session
+from airflow_celery_lab.configuration.suggestion import suggest, there_is
 from airflow_celery_lab.errors import AlreadyRunningError, MissingProgramError, NotReadyError, PortTakenError, UnknownTaskError
 from airflow_celery_lab.servers import probes
 from airflow_celery_lab.wait import wait_until
@@ -40,9 +40,7 @@ def require_possible(cluster: Cluster, dag_id: str, task_id: str | None, port: i
     if debugger.NAME in cluster.records:
         raise AlreadyRunningError("a task is debugged already in this lab; end that with Ctrl-C first.", process=debugger.NAME)
     if task_id is not None and task_id not in (known := cluster.api.task_ids(dag_id)):
-        close = difflib.get_close_matches(task_id, known, n=1)
-        advice = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(known)}."
-        raise UnknownTaskError(f"there is no task {task_id!r} in {dag_id}; {advice}")
+        raise UnknownTaskError(f"there is no task {task_id!r} in {dag_id}; {suggest(task_id, known, there_is(known))}")
     if probes.port_taken(HOST, port):
         raise PortTakenError(f"another program listens on port {port}; name another one with --port.", port=port)
 

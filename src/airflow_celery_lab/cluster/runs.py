@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,7 @@ from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.rest import AirflowApi
 from airflow_celery_lab.cluster.waits import Key, Waits, key
 from airflow_celery_lab.command import typed
+from airflow_celery_lab.configuration.suggestion import suggest, there_is
 from airflow_celery_lab.errors import LabError, NotReadyError, NotRunningError, UnknownDagError, UnknownRunError
 from airflow_celery_lab.wait import wait_until
 
@@ -228,9 +228,7 @@ def task_of(instance: Mapping[str, Any], waits: Waits | None = None) -> Task:
 def _unknown(api: AirflowApi, dags: Path, dag_id: str, known: list[str]) -> UnknownDagError:
     broken = [error["filename"] for error in api.import_errors()]
     hint = f" (these files cannot be read: {', '.join(broken)})" if broken else ""
-    close = difflib.get_close_matches(dag_id, known, n=1)
-    advice = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(sorted(known)) or 'none yet'}."
-    return UnknownDagError(f"there is no DAG {dag_id!r} in {dags}{hint}; {advice}", path=dags)
+    return UnknownDagError(f"there is no DAG {dag_id!r} in {dags}{hint}; {suggest(dag_id, known, there_is(sorted(known)))}", path=dags)
 
 
 def _may_appear(dags: Path, dag_id: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 from airflow_celery_lab.cluster import reasons, runs
 from airflow_celery_lab.cluster.rest import AirflowApi
+from airflow_celery_lab.configuration.suggestion import suggest, there_is
 from airflow_celery_lab.errors import AirflowError, UnknownTaskError
 
 #: Seconds between two looks at a log that is followed.
@@ -40,10 +40,7 @@ def chosen(instances: Sequence[Mapping[str, Any]], task: str | None, map_index: 
     same = [instance for instance in listed if instance["task_id"] == task]
     if not same:
         known = list(dict.fromkeys(str(instance["task_id"]) for instance in listed))
-        close = difflib.get_close_matches(task, known, n=1)
-        raise UnknownTaskError(
-            f"there is no task {task!r} in the run; " + (f"did you mean {close[0]!r}?" if close else f"there is {', '.join(known)}.")
-        )
+        raise UnknownTaskError(f"there is no task {task!r} in the run; {suggest(task, known, there_is(known))}")
     indices = sorted(instance["map_index"] for instance in same)
     if map_index is None and len(same) > 1:
         raise UnknownTaskError(f"the task {task!r} is mapped: name one of {_ranges(indices)}, such as '{task}[{indices[0]}]'.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import hmac
 import json
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from airflow_celery_lab.configuration.settings import Settings
+from airflow_celery_lab.configuration.suggestion import suggest
 from airflow_celery_lab.errors import SettingsError
 
 FILE, VARIABLE = "airflow_settings.yaml", "LAB_SETTINGS_FILE"
@@ -138,8 +138,7 @@ def _entry(kind: _Kind, number: int, item: Mapping[Any, Any], variables: Mapping
 
 
 def _unknown(key: str, where: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(key, list(known), n=1)
-    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
+    hint = suggest(key, known, f"known are {', '.join(known)}.")
     return f"there is no key {key!r}{f' {where}' if where else ''}; {hint}"
 
 

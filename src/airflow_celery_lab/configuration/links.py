@@ -16,6 +16,7 @@ from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration import files
 from airflow_celery_lab.configuration.settings import Ports
 from airflow_celery_lab.configuration.state import State
+from airflow_celery_lab.configuration.suggestion import suggest
 from airflow_celery_lab.errors import SettingsError, UnknownProcessError
 
 #: The lab's own process that carries the links of the workers on its machine.
@@ -124,12 +125,9 @@ def require_servers(names: Iterable[str]) -> None:
         UnknownProcessError: none leads to one of them.
 
     """
-    import difflib  # Launchers import this module, and stay small.
-
     for name in names:
         if name not in SERVERS:
-            close = difflib.get_close_matches(name, SERVERS, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}?" if close else f"the links are those to {', '.join(SERVERS)}."
+            hint = suggest(name, SERVERS, f"the links are those to {', '.join(SERVERS)}.")
             raise UnknownProcessError(f"workers have no link to {name!r}; {hint}", process=name)
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
+from airflow_celery_lab.configuration.suggestion import suggest
 from airflow_celery_lab.errors import ProcfileError
 
 #: More workers of one line than a machine can bear; a bound for typing errors.
@@ -65,10 +66,7 @@ def require_workers(wanted: Iterable[Range], workers: Collection[str], others: C
     for one in wanted:
         if one.line in workers:
             continue
-        import difflib  # Launchers import this module, and stay small.
-
-        close = difflib.get_close_matches(one.line, workers, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"the workers are {', '.join(workers) or 'none'}."
+        hint = suggest(one.line, workers, f"the workers are {', '.join(workers) or 'none'}.")
         what = "is no worker, and nothing else can be autoscaled" if one.line in others else "is no line of the Procfile"
         raise ProcfileError(f"{one.line} {what}; {hint}", process=one.line)
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from airflow_celery_lab.command import NAME, typed
 from airflow_celery_lab.configuration import ranges
 from airflow_celery_lab.configuration.ranges import Range
+from airflow_celery_lab.configuration.suggestion import suggest
 from airflow_celery_lab.errors import ProcfileError
 
 #: For a worker line that does not name it (`[celery] worker_concurrency` in config/airflow.cfg).
@@ -85,11 +86,8 @@ def describe(command: Sequence[str]) -> Service:
         return _service("flower", "redis")
     if program == AUTOSCALE:
         return _service("autoscaler", "postgres", "redis", "schema")._replace(ranges=ranges.parse(rest))
-    import difflib
-
-    close = difflib.get_close_matches(program, PROGRAMS, n=1)
-    if close and program not in PROGRAMS:
-        raise ProcfileError(f"there is no program {program!r} to run; did you mean {close[0]!r}?")
+    if program not in PROGRAMS and (hint := suggest(program, PROGRAMS, "")):
+        raise ProcfileError(f"there is no program {program!r} to run; {hint}")
     return _service("other", "postgres", "redis", "schema") if program in PROGRAMS else _service("other")
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from airflow_celery_lab import command
 from airflow_celery_lab.configuration import dotenv, roots
 from airflow_celery_lab.configuration.state import State
+from airflow_celery_lab.configuration.suggestion import suggest
 from airflow_celery_lab.errors import SettingsError
 
 #: Postgres and Redis stay clear of 5432 and 6379, where a machine's own servers listen.
@@ -131,10 +132,7 @@ def load(environ: Mapping[str, str], project: Path | None = None) -> Settings:
     merged = {**variables, **{name: value for name, value in environ.items() if name.startswith("LAB_")}}
     for name in merged:
         if name.startswith("LAB_") and name not in SETTINGS and name not in INTERNAL:
-            import difflib
-
-            close = difflib.get_close_matches(name, SETTINGS, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"the settings are {', '.join(SETTINGS)}."
+            hint = suggest(name, SETTINGS, f"the settings are {', '.join(SETTINGS)}.")
             raise SettingsError(
                 f"there is no setting {name} (in {'.env' if name in variables else 'the environment'}); {hint}", setting=name
             )

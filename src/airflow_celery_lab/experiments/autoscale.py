@@ -121,7 +121,8 @@ EXPERIMENT = Experiment(
     mechanism="A worker with `--autoscale MAX,MIN` takes as many messages as one with MAX slots. For each message that it has no process for it "
     "forks one. It does nothing else meanwhile, so slots are added one after another, and on a "
     "busy machine that takes seconds. Every 30 s, here every 5 s, it ends processes that have nothing to do. That saves memory, about 50 MB for each process "
-    "that has run a task. All this is within one worker; what adds workers stands outside, such as `./lab scale`, or KEDA in Kubernetes.",
+    "that has run a task. Celery by itself may choose a process there that ends already, and keeps another one until the next load; "
+    "the lab's workers wait for the end of the first one. All this is within one worker; what adds workers stands outside, such as `./lab scale`, or KEDA in Kubernetes.",
     settings=(
         Setting(
             "airflow celery worker --autoscale MAX,MIN",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from airflow_celery_lab.command import typed
+from airflow_celery_lab.configuration.suggestion import suggest
 from airflow_celery_lab.errors import UnknownExperimentError
 from airflow_celery_lab.experiments import (
     autoscale,
@@ -72,7 +72,6 @@ def choose(names: Iterable[str]) -> Choice:
     wanted = list(dict.fromkeys(name for word in names for name in kinds.get(word, [word])))
     for name in wanted:
         if name not in experiments and name not in faults:
-            close = difflib.get_close_matches(name, [*experiments, *faults, *kinds], n=1)
-            advice = f"did you mean {close[0]!r}?" if close else f"`{typed()} experiment` lists them."
+            advice = suggest(name, [*experiments, *faults, *kinds], f"`{typed()} experiment` lists them.")
             raise UnknownExperimentError(f"there is no experiment {name!r}; {advice}")
     return Choice([experiments[name] for name in wanted if name in experiments], [faults[name] for name in wanted if name in faults])

@@ -28,6 +28,7 @@ CELERY_CONFIG: dict[str, Any] = {
     "worker_send_task_events": True,
     # This event would carry the task's token (see below); Flower learns of a task when a worker receives it.
     "task_send_sent_event": False,
+    "worker_autoscaler": "airflow_celery_lab.inside_airflow.slot_autoscaler:Autoscaler",
     "override_backends": {"db": "airflow_celery_lab.inside_airflow.result_backend:ResultBackend"},
     # They are made with the schema; each process would look for them at its start.
     "database_create_tables_at_setup": False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from airflow_celery_lab.command import NAME
 from airflow_celery_lab.configuration import roots
 from airflow_celery_lab.configuration.procfile import Line
+from airflow_celery_lab.configuration.suggestion import suggest, there_is
 from airflow_celery_lab.errors import ProcfileError
 
 #: Seconds in which a DAG run has to end.
@@ -96,9 +96,7 @@ def check_names(config: pytest.Config, names: Iterable[str], known: Sequence[str
     """
     for name in names:
         if not _knows(config, name):
-            close = difflib.get_close_matches(name, known, n=1)
-            advice = f"did you mean {close[0]}?" if close else f"there is {', '.join(known)}."
-            raise pytest.UsageError(f"{config.inipath}: there is no option {name}; {advice}")
+            raise pytest.UsageError(f"{config.inipath}: there is no option {name}; {suggest(name, known, there_is(known))}")
 
 
 def _knows(config: pytest.Config, name: str) -> bool:

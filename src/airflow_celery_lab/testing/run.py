@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
@@ -15,6 +14,7 @@ from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.rest import AirflowApi
 from airflow_celery_lab.cluster.runs import ENDED, FINAL, MOST, Run, Task
+from airflow_celery_lab.configuration.suggestion import suggest, there_is
 from airflow_celery_lab.errors import LabError, NotReadyError, UnknownTaskError
 from airflow_celery_lab.wait import wait_until
 
@@ -225,7 +225,7 @@ class LabRun:
 
         """
         if state not in STATES:
-            raise ValueError(f"there is no task state {state!r}; {_near(state, STATES)}")
+            raise ValueError(f"there is no task state {state!r}; {suggest(state, STATES, there_is(STATES))}")
         mine: list[Task] = []
 
         def probe() -> str | None:
@@ -333,7 +333,8 @@ class LabRun:
         if not found and tasks:
             if expanding := [task for task in tasks if task.map_index < 0 and name.startswith(f"{task.task_id}[")]:
                 return expanding
-            raise UnknownTaskError(f"the run of {self.dag_id} has no task {name!r}; {_near(name, [task.name for task in tasks])}")
+            known = [task.name for task in tasks]
+            raise UnknownTaskError(f"the run of {self.dag_id} has no task {name!r}; {suggest(name, known, there_is(known))}")
         return found
 
 
@@ -367,11 +368,6 @@ def _log_lines(item: Any) -> Iterable[str]:
             if LIBRARIES not in str(frame.get("filename")):
                 yield f"  {frame.get('filename')}:{frame.get('lineno')} in {frame.get('name')}"
         yield f"  {exception.get('exc_type')}: {exception.get('exc_value')}"
-
-
-def _near(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"there is {', '.join(known)}."
 
 
 def _brief(tasks: Sequence[Task]) -> str:
