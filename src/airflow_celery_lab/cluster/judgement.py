@@ -302,11 +302,11 @@ def _links(evidence: Evidence) -> list[str]:
             f"workers that go through {PROCESS}, which does not run, reach no server ({', '.join(linked)}): "
             f"`{typed()} start {PROCESS}`, or `{typed()} heal --off`"
         )
-    if evidence.astray:
+    if astray := ", ".join(name for name in evidence.astray if evidence.records[name].state != "stopping"):
         told.append(
-            f"workers that do not go through links as others do: {', '.join(evidence.astray)}; `{typed()} apply` starts them again"
+            f"workers that do not go through links as others do: {astray}; `{typed()} apply` starts them again"
             if evidence.links
-            else f"workers that still go through links: {', '.join(evidence.astray)}; `{typed()} heal --off` starts them again without"
+            else f"workers that still go through links: {astray}; `{typed()} heal --off` starts them again without"
         )
     return told
 
