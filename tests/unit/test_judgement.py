@@ -418,6 +418,9 @@ def test_a_link_that_is_slow_or_cut_is_told_and_so_are_workers_that_it_strands()
     assert now.as_json()["links"][0] == {"server": "redis", "delay": 0.2, "cut": False, "condition": "slow"}
     assert judged("links", replace(evidence, links_held=False)).reason == "it has not taken in how the links are"
     stranded = status.judge(EXPECTED, replace(evidence, records={**RECORDS, "worker-a": worker})).warnings
+    cut = [LinkStatus("redis", 0.0, cut=True, condition="cut")]
+    waits = status.judge(EXPECTED, replace(evidence, workers=[], queues=[Queue("a", 2, [])], links=cut)).warnings
+    assert f"2 tasks wait on the queue 'a', whose worker worker-a does not reach Redis: `{typed()} heal redis` lets it take them" in waits
     assert any("which does not run, reach no server (worker-a): " in warning for warning in stranded)
     astray = status.judge(EXPECTED, replace(evidence, links=[], astray=["worker-a"])).warnings
     assert astray == [f"workers that still go through links: worker-a; `{typed()} heal --off` starts them again without"]

@@ -281,6 +281,8 @@ def _unheard(queue: Queue, evidence: Evidence) -> str:
         return (
             told + f"whose worker {', '.join(paused)} is stopped like a hung machine: `{typed()} resume {' '.join(paused)}` lets it go on"
         )
+    if silent and any(link.cut and link.server == "redis" for link in evidence.links):
+        return told + f"whose worker {', '.join(silent)} does not reach Redis: `{typed()} heal redis` lets it take them"
     if silent:
         return told + f"whose worker {', '.join(silent)} runs and does not answer: see its log, or `{typed()} restart {' '.join(silent)}`"
     return told + (
