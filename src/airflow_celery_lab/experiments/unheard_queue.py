@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from airflow_celery_lab.errors import CannotTellError
 from airflow_celery_lab.experiments import figures
 from airflow_celery_lab.experiments.bench import WORKER, Bench
@@ -11,26 +13,33 @@ from airflow_celery_lab.inside_airflow.experiment_groups import Group
 
 QUEUE = "experiment_unheard"
 UNHEARD = "nobody listens, then somebody does"
-#: Seconds for which nobody listens, and in which a task starts when somebody does: a worker's start, and its first task.
-NOBODY, SOON = 15.0, 20.0
+#: Seconds for which nobody listens, those that a worker's start may take, and those in which a task starts when it listens.
+NOBODY, START, SOON = 15.0, 20.0, 10.0
+LISTENS = "seconds from the worker's start until it listens"
 
 
 def measure(bench: Bench) -> Measurement:
     """Send tasks to a queue without a worker, and start one for it."""
     dag_id = "experiment_unheard_queue"
     limit = bench.cluster.settings.listener_timeout
-    if limit and limit < NOBODY + SOON:
-        raise CannotTellError(
-            f"LAB_LISTENER_TIMEOUT={limit:g} lets tasks fail before a worker is there for them; set it to {NOBODY + SOON:g} or more, or 0."
-        )
+    early = CannotTellError(
+        f"LAB_LISTENER_TIMEOUT={limit:g} lets tasks fail before a worker is there for them; set it to {NOBODY + START:g} or more, or 0."
+    )
+    if limit and limit < NOBODY + START:
+        raise early
+    seen: dict[str, float] = {}
 
     def listen(run_id: str) -> None:
         bench.wait_for_tasks(dag_id, run_id, 2, "queued")
         bench.let_pass(NOBODY, "nobody listens")
         bench.did(f"{bench.cluster.broker.waiting(QUEUE)} messages wait in the queue after {NOBODY:g} s")
+        start = time.monotonic()
         bench.start_workers(1, 2, QUEUE)
+        seen[LISTENS] = time.monotonic() - start
+        if limit and NOBODY + seen[LISTENS] >= limit:  # On a very busy machine.
+            raise early
 
-    return Measurement(Plan({"queue": QUEUE}), {UNHEARD: bench.run(dag_id, [Group("work", QUEUE, 1.0, 2)], listen)})
+    return Measurement(Plan({"queue": QUEUE}), {UNHEARD: bench.run(dag_id, [Group("work", QUEUE, 1.0, 2)], listen)}, seen)
 
 
 def judge(found: Measurement) -> Finding:
@@ -42,6 +51,8 @@ def judge(found: Measurement) -> Finding:
     if added is None:
         return Finding([Check("a worker is started for the queue", "it was not", None)], {})
     after = first - added.when if first is not None else None
+    # Its answer to a ping may come after it has taken a task.
+    late = None if after is None else max(0.0, after - found.seen[LISTENS])
     waited = figures.waited(timeline, "work")
     checks = [
         Check(
@@ -54,13 +65,14 @@ def judge(found: Measurement) -> Finding:
             f"tries: {max((span.try_number for span in spans), default=0)}",
             bool(spans) and all(span.try_number == 1 for span in spans),
         ),
-        Check(f"with a worker there, a task starts within {SOON:g} s", told(after), after is not None and after <= SOON),
+        Check(f"when one listens, a task starts within {SOON:g} s", told(late), late is not None and late <= SOON),
         Check("the run succeeds", timeline.state, timeline.state == "success"),
     ]
     return Finding(
         checks,
         {
             "seconds that a task waited (median)": figures.rounded(waited),
+            LISTENS: figures.rounded(found.seen[LISTENS]),
             "seconds from the worker's start to the first task": figures.rounded(after),
         },
     )
