@@ -23,6 +23,7 @@ from airflow_celery_lab.experiments import (
     scaling,
     visibility_timeout,
     worker_loss,
+    workers_on_demand,
 )
 from airflow_celery_lab.experiments.experiment import Check, Experiment, Measurement, Plan, Result, verdict
 from airflow_celery_lab.experiments.outages import DUE, RUNS, WAITS
@@ -93,6 +94,24 @@ def test_a_speed_up_above_the_ideal_says_nothing_and_one_far_below_it_is_not_as_
     assert of(40.0, 21.0, 12.0) == "as predicted"
     assert of(40.0, 15.0, 12.0) == "could not tell"
     assert of(40.0, 39.0, 38.0) == "not as predicted"
+
+
+def test_workers_on_demand_are_as_predicted_only_if_they_come_run_tasks_and_go_and_no_task_is_lost() -> None:
+    def of(*spans: Span, work: float = 3, after: float = 1, seconds: float | None = 40.0) -> str:
+        seen = {workers_on_demand.AT_REST: 1.0, workers_on_demand.AT_WORK: work, workers_on_demand.AFTERWARDS: after}
+        if seconds is not None:
+            seen[workers_on_demand.RETREATS] = seconds
+        parts = {workers_on_demand.FIXED: timeline(ran("work[0]", 0.0, 15.0)), workers_on_demand.FOLLOWING: timeline(*spans)}
+        return verdict(workers_on_demand.judge(Measurement(Plan(), parts, seen)).checks)
+
+    names = ("experiment-1", "experiment-1-2", "experiment-1-3")
+    spans = [ran(f"work[{number}]", 0.0, 20.0, name) for number, name in enumerate(names)]
+    assert of(*spans) == "as predicted"
+    assert of(*spans[:2]) == "not as predicted"
+    assert of(*spans, ran("work[3]", 20.0, workers_on_demand.ALONE + 1, names[0])) == "not as predicted"
+    assert of(*spans, ran("work[3]", 20.0, 24.0, names[0], 2)) == "not as predicted"
+    assert of(*spans, work=2) == "not as predicted"
+    assert of(*spans, after=2, seconds=None) == "not as predicted"
 
 
 def test_a_lost_worker_whose_tasks_do_not_run_again_is_not_as_predicted() -> None:

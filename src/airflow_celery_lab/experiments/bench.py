@@ -218,7 +218,7 @@ class Bench:
         found = spans.timeline(recording.record(cluster, cluster.api.run(dag_id, run_id)))
         if found.state not in runs.FINAL:
             cluster.api.fail_run(dag_id, run_id)
-        own = {name: slots for name, slots in found.slots.items() if name.rpartition("-")[0] == QUEUE}
+        own = {name: slots for name, slots in found.slots.items() if name.startswith(f"{QUEUE}-")}
         # The slots of the lab's other workers would be empty lanes, where only an experiment's own ones are asked for.
         return replace(found, slots=own) if all(group.queue.startswith(QUEUE) for group in groups) else found
 
@@ -291,7 +291,7 @@ def bench(cluster: Cluster, on_step: OnStep, on_wait: OnStep) -> Iterator[Bench]
 
 
 def _is_own(name: str, line: str) -> bool:
-    return name.rpartition("-")[0] == QUEUE and f"--queues {QUEUE}" in line
+    return name.startswith(f"{QUEUE}-") and f"--queues {QUEUE}" in line
 
 
 def _told(groups: Sequence[Group]) -> str:

@@ -24,6 +24,7 @@ from airflow_celery_lab.experiments import (
     unheard_queue,
     visibility_timeout,
     worker_loss,
+    workers_on_demand,
 )
 from airflow_celery_lab.experiments.experiment import Experiment
 from airflow_celery_lab.experiments.trials import Fault
@@ -33,6 +34,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     parallelism.EXPERIMENT,
     scaling.EXPERIMENT,
     autoscale.EXPERIMENT,
+    workers_on_demand.EXPERIMENT,
     routing.EXPERIMENT,
     unheard_queue.EXPERIMENT,
     # What waits, and where.
