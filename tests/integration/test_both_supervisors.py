@@ -47,6 +47,6 @@ def test_lines_with_variables_comments_and_folders_run_in_the_background(odd_lin
         assert "folder" not in odd_lines.records
         (odd_lines.project / ".env").write_text("GREETING=bye\n")
         assert "~ variable" in odd_lines.run("apply").stdout
-        assert "bye, default" in odd_lines.run("logs", "variable").stdout
+        until(lambda: "bye, default" in odd_lines.run("logs", "variable").stdout, "the new greeting")
     finally:
         assert odd_lines.run("down").returncode == 0

@@ -7,14 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from airflow_celery_lab.cluster import autoscaled, flower, trees
+from airflow_celery_lab.cluster import autoscaled, flower, link_status, trees
 from airflow_celery_lab.cluster.autoscaled import Autoscaled
 from airflow_celery_lab.cluster.broker import Broker, Queue, Worker
 from airflow_celery_lab.cluster.judgement import Evidence, Job
 from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.rest import AirflowApi
-from airflow_celery_lab.configuration import airflow_settings, procfile, requirements
+from airflow_celery_lab.configuration import airflow_settings, links, procfile, requirements
 from airflow_celery_lab.configuration.lab import Lab
+from airflow_celery_lab.configuration.links import Links
 from airflow_celery_lab.configuration.procfile import Processes
 from airflow_celery_lab.configuration.services import COMPONENTS, describe
 from airflow_celery_lab.configuration.settings import NEWER_ENVIRONMENT
@@ -47,6 +48,7 @@ class Look:
         """
         records = registry.running(self._lab.state)
         notes = autoscaled.read(self._lab.state)
+        found = links.read(self._lab.state) if supervised else Links()
         paused = trees.paused(records)
         awake = {name: record for name, record in records.items() if name not in paused}
         busy = trees.busy({name: record for name, record in awake.items() if _is_worker(record)})
@@ -84,6 +86,9 @@ class Look:
                 jobs=jobs,
                 pool=self._pool() if details and not isinstance(report, str) else None,
                 autoscaled=notes,
+                links=link_status.look(found),
+                links_held=link_status.is_held(self._lab.state, records),
+                astray=link_status.astray(records, found),
             )
 
     def _health(self, records: Mapping[str, Record]) -> tuple[dict[str, Any] | str, list[Job]]:
@@ -155,7 +160,9 @@ class Look:
     def _differs(self, processes: Processes, notes: Sequence[Autoscaled]) -> bool:
         try:
             lines = procfile.of(self._lab.settings, self._environ)
-            return bool(wanted.plan(processes, procfile.instances(lines, autoscaled.kept(notes, processes, lines))))
+            return bool(
+                wanted.plan(processes, wanted.beside(processes, procfile.instances(lines, autoscaled.kept(notes, processes, lines))))
+            )
         except ProcfileError:
             return True
 

@@ -42,6 +42,7 @@ class Worker(NamedTuple):
     started: float  #: seconds since the epoch
     queues: frozenset[str]  #: of its line in the Procfile
     leaves: bool = False  #: it finishes its tasks, and takes no others
+    far: bool = False  #: its link to Redis is slow or cut: that it has not answered yet says nothing
 
 
 class Task(NamedTuple):
@@ -223,7 +224,7 @@ class Custody(Generic[Key]):
 
     def _should_answer(self, name: str, sight: Sight[Key]) -> bool:
         worker = sight.workers[name]
-        return (name, worker.incarnation) in self._heard or sight.wall - worker.started > YOUNG
+        return worker.far or (name, worker.incarnation) in self._heard or sight.wall - worker.started > YOUNG
 
     def _without_listener(self, sight: Sight[Key]) -> list[Key]:
         if not self._listener_timeout or sight.waiting is None:
