@@ -88,7 +88,8 @@ class Look:
                 autoscaled=notes,
                 links=link_status.look(found),
                 links_held=link_status.is_held(self._lab.state, records),
-                astray=link_status.astray(records, found),
+                # An experiment lets its own workers alone go through links.
+                astray=() if registry.is_held(self._lab.state.experiment_lock) else link_status.astray(records, found),
             )
 
     def _health(self, records: Mapping[str, Record]) -> tuple[dict[str, Any] | str, list[Job]]:

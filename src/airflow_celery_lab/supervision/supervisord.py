@@ -165,7 +165,7 @@ class Supervisor:
         return pending
 
     def renew(self, names: Iterable[str]) -> None:
-        """Let `names` end, each in its own way; supervisord itself starts them again, whatever becomes of whoever has asked."""
+        """Let `names` end, each in its own way; supervisord itself starts them again, also when the caller is gone by then."""
         for name in names:
             with suppress(_RefusedError):  # It ends already.
                 self._call("signalProcess", name, "TERM")
