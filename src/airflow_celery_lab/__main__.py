@@ -30,6 +30,10 @@ def main(arguments: list[str]) -> int:
             from airflow_celery_lab.remote import carrier
 
             return carrier.main(os.environ, lambda text: print(text, flush=True))
+        if arguments[:1] == ["gateway"]:
+            from airflow_celery_lab.remote import gateway
+
+            return gateway.main(os.environ, lambda text: print(text, flush=True))
         # Nothing that is imported is garbage: looking for some takes a tenth of the time of a short command.
         gc.set_threshold(100_000)
         command.remember(sys.argv[0])

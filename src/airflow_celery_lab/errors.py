@@ -143,3 +143,15 @@ class CannotTellError(LabError):
     """An experiment's data says neither that its prediction holds nor that it does not."""
 
     status = 28
+
+
+class ExposureError(LabError):
+    """The lab cannot be exposed as was asked: an address, a password or a time is not right."""
+
+    status = 29
+
+
+class TokenError(LabError):
+    """A token for joining is damaged."""
+
+    status = 30

@@ -250,7 +250,7 @@ def test_a_projects_packages_plugins_sub_folders_connections_variables_and_pools
     warnings = json.loads(background.command("status", "--json").stdout)["warnings"]
     assert [one for one in warnings if "draft" in one or "greetings" in one] == []
     assert [one for one in warnings if "plugin" in one and "cannot be imported: the licence has expired" in one]
-    assert "airflow_settings.yaml: there is no key 'conn_hots' of connection mistyped; did you mean conn_host?" in warnings
+    assert "airflow_settings.yaml: there is no key 'conn_hots' of connection mistyped; did you mean 'conn_host'?" in warnings
 
 
 def test_an_edited_settings_file_is_noticed_and_applied_over_what_was_changed_in_airflow(background: ThrowawayLab, checkout: Path) -> None:

@@ -47,6 +47,7 @@ def test_lines_with_variables_comments_and_folders_run_in_the_background(odd_lin
         assert "folder" not in odd_lines.records
         (odd_lines.project / ".env").write_text("GREETING=bye\n")
         assert "~ variable" in odd_lines.run("apply").stdout
+        # It runs; a shell has still to print, and supervisord to write that down.
         until(lambda: "bye, default" in odd_lines.run("logs", "variable").stdout, "the new greeting")
     finally:
         assert odd_lines.run("down").returncode == 0

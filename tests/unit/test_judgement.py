@@ -315,7 +315,7 @@ def test_flower_need_not_list_a_worker_that_runs_a_task_itself_and_so_answers_no
 def test_the_json_of_a_status_names_its_fields() -> None:
     data = status.judge(EXPECTED, ALL_WELL).as_json()
 
-    assert set(data) == {"ready", "processes", "workers", "queues", "warnings", "autoscaled", "links"}
+    assert set(data) == {"ready", "processes", "workers", "queues", "warnings", "autoscaled", "links", "exposed"}
     assert set(data["processes"][0]) == {"name", "kind", "state", "pid", "ready", "reason", "memory_mb"}
     assert data["workers"] == [{"name": "worker-a", "queues": ["a", "b"], "concurrency": 4, "running": 0}]
     assert data["queues"][0] == {"name": "a", "waiting": 0, "listeners": ["worker-a"]}
@@ -424,3 +424,13 @@ def test_a_link_that_is_slow_or_cut_is_told_and_so_are_workers_that_it_strands()
     assert any("which does not run, reach no server (worker-a): " in warning for warning in stranded)
     astray = status.judge(EXPECTED, replace(evidence, links=[], astray=["worker-a"])).warnings
     assert astray == [f"workers that still go through links: worker-a; `{typed()} heal --off` starts them again without"]
+
+
+def test_a_gateway_is_ready_when_it_answers_on_the_exposed_address_or_has_to_wait_for_that() -> None:
+    exposed = status.Exposed("10.0.0.1", {"redis": "rediss://10.0.0.1:1"}, there=True)
+    evidence = replace(ALL_WELL, records={**RECORDS, "gateway": record("gateway", "gateway")}, exposed=exposed)
+
+    assert judged("gateway", evidence).ready
+    assert judged("gateway", replace(evidence, gateway="10.0.0.1:1: refused")).reason == "10.0.0.1:1: refused"
+    (warning,) = status.judge(EXPECTED, replace(evidence, exposed=exposed._replace(there=False))).warnings
+    assert warning.startswith("the lab is exposed on 10.0.0.1, which this machine does not have now")

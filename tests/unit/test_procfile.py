@@ -164,6 +164,19 @@ def test_the_procfile_that_a_setting_names_counts_and_must_be_there(tmp_path: Pa
 LINES = procfile.parse("redis: ./lab exec redis\nworker: ./lab exec airflow celery worker -q a\n")
 
 
+def test_an_exposed_lab_has_one_gateway_whatever_its_procfile_names(tmp_path: Path) -> None:
+    added = procfile.with_gateway(LINES, tmp_path)
+    own = procfile.parse("door: ./lab exec gateway\n")
+
+    assert [(line.name, line.command) for line in added[len(LINES) :]] == [("gateway", "airflow-celery-lab exec gateway")]
+    assert procfile.with_gateway(added, tmp_path) == added
+    assert procfile.with_gateway(own, tmp_path) == own
+    with pytest.raises(ProcfileError, match=r"^door cannot run 2 times: one gateway is enough; leave it at 1, or 0 for none\.$"):
+        procfile.instances(own, {"door": 2})
+    with pytest.raises(ProcfileError, match=r"^the lab is exposed, and 'gateway' is the name of the process for that; rename that line"):
+        procfile.with_gateway(procfile.parse("gateway: true\n"), tmp_path)
+
+
 def test_each_line_runs_once_unless_told_otherwise() -> None:
     assert list(procfile.instances(LINES)) == ["redis", "worker"]
 

@@ -27,6 +27,7 @@ from airflow_celery_lab.errors import ProcfileError
         ("celery --app x flower", "flower", {"redis"}),
         ("links", "links", set()),
         ("autoscale worker=1..6", "autoscaler", {"postgres", "redis", "schema"}),
+        ("gateway", "gateway", set()),
         ("airflow dags list", "other", {"postgres", "redis", "schema"}),
         ("airflow", "other", {"postgres", "redis", "schema"}),
         ("celery beat", "other", {"postgres", "redis", "schema"}),

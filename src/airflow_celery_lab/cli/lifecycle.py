@@ -11,13 +11,14 @@ from typing import Annotated
 import typer
 
 from airflow_celery_lab.cli.app import Names, app, last_words, progress, say
-from airflow_celery_lab.cluster import evidence, preflight
+from airflow_celery_lab.cluster import evidence, judgement, preflight
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import airflow_settings, credentials, environment, procfile, requirements, settings
+from airflow_celery_lab.configuration import airflow_settings, credentials, environment, exposure, procfile, requirements, settings
 from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.procfile import Processes
 from airflow_celery_lab.configuration.settings import Settings
+from airflow_celery_lab.servers import probes
 
 #: More processes of one kind than a machine can bear; a bound for typing errors.
 MOST = 99
@@ -40,6 +41,9 @@ def up(
             say(f"lab: warning: {warning}")
         for sentence in (*requirements.warnings(cluster.settings.project, os.environ), *airflow_settings.of(cluster.settings).refused):
             say(f"lab: warning: {sentence}")
+        if exposed := exposure.read(cluster.lab.state):
+            for sentence in judgement.exposed(exposed.address, there=probes.has_address(exposed.address)):
+                say(f"lab: warning: {sentence}")
         if detach:
             _up_in_the_background(cluster, counts)
             return

@@ -13,6 +13,7 @@ from airflow_celery_lab.cli import (
     comparing,
     drawing,
     experimenting,
+    exposing,
     lifecycle,
     linking,
     looking,
@@ -26,7 +27,21 @@ from airflow_celery_lab.errors import NOBODY_READS
 # Commands have registered while their modules were imported, in the order of the alphabet; `--help` shows them in this one.
 GROUPS = [
     module.__name__
-    for module in (lifecycle, autoscaling, looking, running, comparing, authoring, drawing, breaking, linking, experimenting, tour, project)
+    for module in (
+        lifecycle,
+        autoscaling,
+        exposing,
+        looking,
+        running,
+        comparing,
+        authoring,
+        drawing,
+        breaking,
+        linking,
+        experimenting,
+        tour,
+        project,
+    )
 ]
 app.registered_commands.sort(key=lambda registered: GROUPS.index(registered.callback.__module__) if registered.callback else 0)
 

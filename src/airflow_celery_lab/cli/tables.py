@@ -115,6 +115,8 @@ def status(now: Status) -> Group:
     parts += [Text(), autoscaled] if now.autoscaled else []
     parts += [Text(), links] if now.links else []
     parts += [Text(), queues] if now.queues else []
+    if now.exposed:
+        parts += [Text(), Text(f"exposed, with TLS: {'  '.join(now.exposed.urls.values())}")]
     parts += [Text(f"warning: {warning}", "yellow") for warning in now.warnings]
     return Group(*parts)
 

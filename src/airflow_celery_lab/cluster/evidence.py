@@ -10,14 +10,14 @@ from typing import Any
 from airflow_celery_lab.cluster import autoscaled, flower, link_status, trees
 from airflow_celery_lab.cluster.autoscaled import Autoscaled
 from airflow_celery_lab.cluster.broker import Broker, Queue, Worker
-from airflow_celery_lab.cluster.judgement import Evidence, Job
+from airflow_celery_lab.cluster.judgement import Evidence, Exposed, Job
 from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.rest import AirflowApi
-from airflow_celery_lab.configuration import airflow_settings, links, procfile, requirements
+from airflow_celery_lab.configuration import airflow_settings, exposure, links, procfile, requirements
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.links import Links
 from airflow_celery_lab.configuration.procfile import Processes
-from airflow_celery_lab.configuration.services import COMPONENTS, describe
+from airflow_celery_lab.configuration.services import COMPONENTS, GATEWAY, describe
 from airflow_celery_lab.configuration.settings import NEWER_ENVIRONMENT
 from airflow_celery_lab.errors import LabError, ProcfileError
 from airflow_celery_lab.inside_airflow import shared_ids
@@ -52,6 +52,8 @@ class Look:
         paused = trees.paused(records)
         awake = {name: record for name, record in records.items() if name not in paused}
         busy = trees.busy({name: record for name, record in awake.items() if _is_worker(record)})
+        record = exposure.read(self._lab.state)
+        there = record is not None and probes.has_address(record.address)
         with ThreadPoolExecutor(max_workers=6) as pool:
             postgres = pool.submit(probes.postgres, self._lab)
             redis = pool.submit(probes.redis, self._lab)
@@ -59,6 +61,8 @@ class Look:
             broker = pool.submit(self._workers, awake, busy)
             flowers = pool.submit(self._flower, records)
             sizes = pool.submit(trees.memory, records if memory else {})
+            # An address that comes with a network which is not there now keeps nobody waiting.
+            gateway = pool.submit(probes.gateway, self._lab, record) if record and there and runs(GATEWAY, awake) else None
             workers, queues = broker.result()
             report, jobs = health.result()
             return Evidence(
@@ -90,6 +94,8 @@ class Look:
                 links_held=link_status.is_held(self._lab.state, records),
                 # An experiment lets its own workers alone go through links.
                 astray=() if registry.is_held(self._lab.state.experiment_lock) else link_status.astray(records, found),
+                exposed=Exposed(record.address, record.urls(self._lab.settings.ports), there) if record else None,
+                gateway=gateway.result() if gateway else None,
             )
 
     def _health(self, records: Mapping[str, Record]) -> tuple[dict[str, Any] | str, list[Job]]:

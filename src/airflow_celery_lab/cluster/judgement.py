@@ -12,7 +12,7 @@ from airflow_celery_lab.cluster.broker import Queue, Worker
 from airflow_celery_lab.cluster.link_status import LinkStatus
 from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration.links import PROCESS
-from airflow_celery_lab.configuration.services import COMPONENTS, LINKS, Service, describe
+from airflow_celery_lab.configuration.services import COMPONENTS, GATEWAY, LINKS, Service, describe
 from airflow_celery_lab.launcher.registry import Record
 
 
@@ -23,6 +23,14 @@ class Job(NamedTuple):
     name: str  #: of its process
     start: float
     beat: float  #: the newest heartbeat; the first one is a moment older than `start`
+
+
+class Exposed(NamedTuple):
+    """A lab that other machines may join."""
+
+    address: str
+    urls: Mapping[str, str]  #: where each server listens, with TLS
+    there: bool  #: this machine has the address now
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,8 @@ class Evidence:
     links: Sequence[LinkStatus] = ()  #: from workers to servers, where any is carried or is not clean
     links_held: bool = False  #: the process that carries them has taken in how they are
     astray: Sequence[str] = ()  #: workers that go through links while others do not, or the other way round
+    exposed: Exposed | None = None
+    gateway: str | None = None  #: reason why it does not answer on the exposed address, None when it does, or when it is not asked
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,7 @@ class Status:
     warnings: list[str]
     autoscaled: list[Autoscaled] = field(default_factory=list)  #: the lines that have an autoscaler
     links: list[LinkStatus] = field(default_factory=list)  #: of the workers, where any is carried or is not clean
+    exposed: Exposed | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return what `lab status --json` prints."""
@@ -100,6 +111,7 @@ class Status:
         data["queues"] = [queue._asdict() for queue in self.queues]
         data["autoscaled"] = [line._asdict() for line in self.autoscaled]
         data["links"] = [link._asdict() for link in self.links]
+        data["exposed"] = self.exposed._asdict() if self.exposed else None
         return data
 
     @property
@@ -130,6 +142,7 @@ def judge(expected: Mapping[str, Service], evidence: Evidence) -> Status:
         warnings=_warnings(evidence),
         autoscaled=list(evidence.autoscaled),
         links=list(evidence.links),
+        exposed=evidence.exposed,
     )
 
 
@@ -195,7 +208,7 @@ def _unproven(name: str, service: Service, record: Record, services: Mapping[str
         wanted = {other for other, of in services.items() if of.kind == "worker" and other in evidence.records}
         missing = sorted(wanted - set(evidence.flower) - set(evidence.busy))
         return f"does not list {', '.join(missing)} yet" if missing else None
-    return None
+    return evidence.gateway if service.kind == GATEWAY else None
 
 
 def _component(name: str, kind: str, record: Record, evidence: Evidence) -> str | None:
@@ -247,6 +260,8 @@ def _warnings(evidence: Evidence) -> list[str]:
         who = "the cluster" if len(evidence.stale) == len(evidence.records) else ", ".join(evidence.stale)
         advice = "press Ctrl-C and start it again" if foreground else f"`{typed()} apply` starts what is concerned again"
         warnings.append(f".env has changed since {who} started: {advice}")
+    if evidence.exposed:
+        warnings += exposed(evidence.exposed.address, there=evidence.exposed.there)
     warnings += evidence.refused
     if evidence.unapplied:
         advice = "press Ctrl-C and start it again" if foreground else f"`{typed()} apply` applies it"
@@ -262,6 +277,15 @@ def _warnings(evidence: Evidence) -> list[str]:
         f"the DAG file {error.get('filename')} cannot be read: {_exception(str(error.get('stack_trace', '')))}"
         for error in evidence.import_errors
     ]
+
+
+def exposed(address: str, *, there: bool) -> list[str]:
+    """Return the warning of a lab that is exposed on an address which this machine does not have now."""
+    warning = (
+        f"the lab is exposed on {address}, which this machine does not have now, and the gateway waits for it: "
+        f"`{typed()} expose --off` ends that, `{typed()} expose ADDRESS` names another one"
+    )
+    return [] if there else [warning]
 
 
 def shared(dag_id: str, files: Sequence[str]) -> str:

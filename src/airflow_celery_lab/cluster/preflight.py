@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 
 import psutil
 
 from airflow_celery_lab.cluster import limits
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import credentials, demand, environment, files
+from airflow_celery_lab.configuration import credentials, demand, environment, exposure, files, services
 from airflow_celery_lab.configuration.services import Service
 from airflow_celery_lab.configuration.settings import BASE_PORTS, Settings
 from airflow_celery_lab.errors import AlreadyRunningError, LabError, PortTakenError, SettingsError, StateFolderError
@@ -60,13 +60,28 @@ def problems(settings: Settings, expected: Mapping[str, Service], environ: Mappi
                 find(settings)
             except LabError as error:
                 yield error
+    yield from _ports(settings, kinds)
+
+
+def taken(settings: Settings, name: str, address: str = "") -> PortTakenError:
+    """Return the error that another program has the port of `name`, on an `address` on which the lab is exposed or on its own."""
+    port: int = getattr(settings.ports, name)
+    where = f"port {port} of {address}" if address else f"port {port}"
+    return PortTakenError(
+        f"{where}, for {name}, is taken{_owner(port, address or settings.bind)}; stop that program, or move all the lab's ports with LAB_PORT_OFFSET={settings.ports.flower - BASE_PORTS['flower'] + 100}.",
+        port=port,
+    )
+
+
+def _ports(settings: Settings, kinds: Collection[str]) -> Iterable[LabError]:
     for kind, name in PORTS.items():
-        port: int = getattr(settings.ports, name)
-        if kind in kinds and probes.port_taken(settings.bind, port):
-            yield PortTakenError(
-                f"port {port}, for {name}, is taken{_owner(port)}; stop that program, or move all the lab's ports with LAB_PORT_OFFSET={settings.ports.flower - BASE_PORTS['flower'] + 100}.",
-                port=port,
-            )
+        if kind in kinds and probes.port_taken(settings.bind, getattr(settings.ports, name)):
+            yield taken(settings, name)
+    # An address may come and go with a network; the gateway waits for it.
+    if services.GATEWAY in kinds and (exposed := exposure.read(settings.state)) and probes.has_address(exposed.address):
+        for name in exposure.SERVERS:
+            if probes.port_taken(exposed.address, getattr(settings.ports, name)):
+                yield taken(settings, name, exposed.address)
 
 
 def _state_folder(settings: Settings) -> Iterable[LabError]:
@@ -91,10 +106,12 @@ def _state_folder(settings: Settings) -> Iterable[LabError]:
         yield error
 
 
-def _owner(port: int) -> str:
-    """Return who listens on `port`, where this user may know it."""
+def _owner(port: int, address: str) -> str:
+    """Return who listens on `port` of an address, or of all, where this user may know it."""
     with suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
-            if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN and connection.pid:
+            if connection.status != psutil.CONN_LISTEN or connection.laddr.port != port or not connection.pid:
+                continue
+            if {connection.laddr.ip, address} & {"0.0.0.0", "::"} or connection.laddr.ip == address:  # noqa: S104  # nothing is bound here
                 return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
     return " by another program"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from airflow_celery_lab.command import NAME, typed
-from airflow_celery_lab.configuration import names, ranges, roots, services, shell
+from airflow_celery_lab.configuration import exposure, names, ranges, roots, services, shell
 from airflow_celery_lab.configuration.services import Service
 from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.errors import ProcfileError
@@ -17,6 +17,8 @@ from airflow_celery_lab.errors import ProcfileError
 #: What honcho takes for a process (`honcho.environ.PROCFILE_LINE`); honcho drops any other line silently.
 LINE = re.compile(r"([A-Za-z0-9_-]+):\s*(.*)")
 SCRIPT = "./lab"
+#: Kinds of which a line runs once.
+ALONE = ("autoscaler", services.GATEWAY)
 
 #: The command of each process, by the process's name.
 Processes = Mapping[str, str]
@@ -46,11 +48,33 @@ def default() -> str:
 def of(settings: Settings, environ: Mapping[str, str]) -> list[Line]:
     """Return the lines of a lab's Procfile, with the variables of its `.env` and of `environ` in them.
 
+    A lab that is exposed has a gateway, whether the Procfile names one or not.
+
     Raises:
         ProcfileError: it cannot be read, or a line cannot be used.
 
     """
-    return read(settings.project, {**environ, **settings.dotenv}, settings.procfile)
+    lines = read(settings.project, {**environ, **settings.dotenv}, settings.procfile)
+    return with_gateway(lines, settings.project) if exposure.read(settings.state) else lines
+
+
+def with_gateway(lines: Sequence[Line], project: Path) -> list[Line]:
+    """Return `lines` with one that runs the gateway, where none does.
+
+    Raises:
+        ProcfileError: another process has its name.
+
+    """
+    if any(line.service.kind == services.GATEWAY for line in lines):
+        return list(lines)
+    if any(line.name == services.GATEWAY for line in lines):
+        raise ProcfileError(
+            f"the lab is exposed, and {services.GATEWAY!r} is the name of the process for that; rename that line of the Procfile.",
+            process=services.GATEWAY,
+        )
+    launcher = SCRIPT if (project / SCRIPT).exists() else NAME
+    command = f"{launcher} exec {services.GATEWAY}"
+    return [*lines, Line(services.GATEWAY, command, service_of(command))]
 
 
 def read(project: Path, variables: Mapping[str, str] | None = None, named: Path | None = None) -> list[Line]:
@@ -148,9 +172,10 @@ def instances(lines: Sequence[Line], counts: Mapping[str, int] | None = None) ->
     """
     counts = counts or {}
     for name, count in counts.items():
-        if require_line(lines, name).service.ranges and count > 1:
+        service = require_line(lines, name).service
+        if service.kind in ALONE and count > 1:
             raise ProcfileError(
-                f"{name} cannot run {count} times: one autoscaler is enough for a line; leave it at 1, or 0 for none.", process=name
+                f"{name} cannot run {count} times: one {service.kind} is enough; leave it at 1, or 0 for none.", process=name
             )
     processes: dict[str, str] = {}
     for line in lines:
@@ -200,8 +225,9 @@ def service_of(command: str) -> Service:
     if any(_launched(words) is not None for words in before):
         raise ProcfileError("the launcher must be in the last command of the line; put what follows it into a script.")
     launched = _launched(last)
-    if launched is None and (bare := _after_launcher(last, services.AUTOSCALE)) is not None:
-        raise ProcfileError(f"the launcher is missing; write `{typed()} exec {' '.join([services.AUTOSCALE, *bare])}`.")
+    for own in (services.AUTOSCALE, services.GATEWAY):
+        if launched is None and (bare := _after_launcher(last, own)) is not None:
+            raise ProcfileError(f"the launcher is missing; write `{typed()} exec {' '.join([own, *bare])}`.")
     return services.without_launcher() if launched is None else services.describe(launched)
 
 

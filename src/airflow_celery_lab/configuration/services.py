@@ -28,11 +28,11 @@ COMPONENTS = {
     "dag-processor": "dag_processor",
     "triggerer": "triggerer",
 }
-#: The lab's own programs: one for a Procfile, and one that commands start.
-AUTOSCALE, LINKS = "autoscale", "links"
+#: The lab's own programs: two for a Procfile, and one that commands start.
+AUTOSCALE, GATEWAY, LINKS = "autoscale", "gateway", "links"
 #: The launcher in a line: a checkout's script, or the console script that comes with the package.
 LAUNCHERS = ("lab", NAME)
-PROGRAMS = ("postgres", "redis", "airflow", "celery", AUTOSCALE, LINKS)
+PROGRAMS = ("postgres", "redis", "airflow", "celery", AUTOSCALE, GATEWAY, LINKS)
 
 #: What the lab sets of its servers, and where its processes look for them.
 SERVER_OPTIONS = {
@@ -50,7 +50,7 @@ QUEUE = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 class Service(NamedTuple):
     """One process as its command line describes it."""
 
-    kind: str  #: postgres, redis, worker, flower, autoscaler, links, a key of COMPONENTS, other, or own: without the launcher
+    kind: str  #: postgres, redis, worker, flower, autoscaler, gateway, links, a key of COMPONENTS, other, or own: without the launcher
     needs: frozenset[str]  #: of "postgres", "redis", "schema"
     stop_signal: signal.Signals
     stops_last: bool  #: others need it while they stop
@@ -86,6 +86,18 @@ def describe(command: Sequence[str]) -> Service:
         return _service("flower", "redis")
     if program == AUTOSCALE:
         return _service("autoscaler", "postgres", "redis", "schema")._replace(ranges=ranges.parse(rest))
+    if program == GATEWAY:
+        return _gateway(rest)
+    return _other(program)
+
+
+def _gateway(words: Sequence[str]) -> Service:
+    if words:
+        raise ProcfileError(f"`{GATEWAY}` takes no options, and {words[0]!r} is one; it listens on the address that `expose` was told.")
+    return _service(GATEWAY)
+
+
+def _other(program: str) -> Service:
     if program not in PROGRAMS and (hint := suggest(program, PROGRAMS, "")):
         raise ProcfileError(f"there is no program {program!r} to run; {hint}")
     return _service("other", "postgres", "redis", "schema") if program in PROGRAMS else _service("other")

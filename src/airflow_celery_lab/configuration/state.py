@@ -22,6 +22,21 @@ class State(NamedTuple):
         return self.home / "airflow-passwords.json"
 
     @property
+    def exposure(self) -> Path:
+        """On which address the lab listens for other machines, and their passwords, mode 0600; none when it is not exposed."""
+        return self.home / "exposure.json"
+
+    @property
+    def tls(self) -> Path:
+        """The lab's certificate authority, and the certificate of the exposed address; keys have mode 0600."""
+        return self.home / "tls"
+
+    @property
+    def authority(self) -> Path:
+        """The certificate of the lab's authority."""
+        return self.tls / "ca.pem"
+
+    @property
     def airflow(self) -> Path:
         """AIRFLOW_HOME."""
         return self.home / "airflow"
@@ -80,6 +95,11 @@ class State(NamedTuple):
     def postgres_draft(self) -> Path:
         """The database cluster while it is made; an interrupted set-up leaves it."""
         return self.postgres / "data.new"
+
+    @property
+    def postgres_worker_role(self) -> Path:
+        """What was done to the database cluster so that it has a role for workers of other machines."""
+        return self.postgres / "worker-role"
 
     @property
     def redis(self) -> Path:

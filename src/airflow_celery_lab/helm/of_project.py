@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import airflow_settings, demand, procfile, roots
+from airflow_celery_lab.configuration import airflow_settings, demand, procfile, roots, services
 from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.helm import crews, settings
 from airflow_celery_lab.helm.values import Project
@@ -24,7 +24,8 @@ def read(found: Settings, environ: Mapping[str, str]) -> Project:
         ProcfileError: the Procfile cannot be used.
 
     """
-    lines = procfile.of(found, environ)
+    # Between pods there is no gateway.
+    lines = [line for line in procfile.of(found, environ) if line.service.kind != services.GATEWAY]
     kinds = Counter(line.service.kind for line in lines)
     variables = found.variables
     lab = settings.read((roots.DATA / "config" / "airflow.cfg").read_text(encoding="utf-8"))

@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 from typing import Any
 
 from celery.backends.database import DatabaseBackend
+from celery.backends.database.models import Task, TaskSet
 from celery.backends.database.session import SessionManager
-from sqlalchemy import create_engine
+from sqlalchemy import PickleType, create_engine
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import NullPool
 
 #: Options of an engine with which a user sizes the pool of connections.
 SIZES = frozenset({"pool_size", "max_overflow", "pool_timeout", "pool_use_lifo", "poolclass"})
+
+
+class PlainData:
+    """Pickles results as Celery does, and reads them back as data alone.
+
+    Whoever may write a result could otherwise have the scheduler, which reads it, run code: also a worker of another machine.
+    Celery itself writes nothing else there, as it has no other way to say than JSON what a task returned or raised.
+    """
+
+    dumps = staticmethod(pickle.dumps)
+
+    @staticmethod
+    def loads(data: bytes) -> Any:
+        """Return the data; None when it is anything else, for one bad row must not end the scheduler."""
+        try:
+            return _PlainUnpickler(io.BytesIO(data)).load()
+        except Exception:  # noqa: BLE001  # what is no pickle fails in many ways
+            return None
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"{module}.{name} is no data")
+
+
+for model in (Task, TaskSet):
+    model.__table__.c.result.type = PickleType(pickler=PlainData)
 
 
 class Sessions(SessionManager):  # type: ignore[misc]  # Celery has no types

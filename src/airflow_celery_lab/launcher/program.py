@@ -40,6 +40,8 @@ def prepare(
     if service.kind == "redis":
         return [*redis.prepare(lab), *command[1:]]
     _wait_for_needs(service, lab, variables, on_wait)
+    if service.kind == services.GATEWAY:
+        return [sys.executable, "-m", "airflow_celery_lab", services.GATEWAY]
     if service.kind == "autoscaler":
         return [sys.executable, "-m", "airflow_celery_lab", "autoscaler", *map(ranges.text, service.ranges)]
     if service.kind == "api-server":

@@ -60,7 +60,15 @@ def keep(lab: Lab, variables: Mapping[str, str]) -> None:
         server = executables.postgres_bin(lab.settings, postgres.major(lab.state.postgres_data)) / "postgres"
         program = server.resolve().with_name("pg_dump")  # In the search path there may be a link to the server alone.
         database = " ".join(f"{name}={value}" for name, value in address.items())
-        command = [str(program), "--inserts", "--no-owner", "--no-privileges", f"--exclude-table-data={WITHOUT_ROWS}", database]
+        command = [
+            str(program),
+            "--inserts",
+            "--no-owner",
+            "--no-privileges",
+            "--exclude-schema=lab",
+            f"--exclude-table-data={WITHOUT_ROWS}",
+            database,
+        ]
         done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=PATIENCE)
         make_private_folder(path.parent)
         files.write(path, done.stdout)

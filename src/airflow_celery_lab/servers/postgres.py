@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import pwd
 import shutil
@@ -11,10 +12,11 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from airflow_celery_lab.configuration import demand, environment, roots
+from airflow_celery_lab.configuration import demand, environment, exposure, files, roots
 from airflow_celery_lab.configuration.credentials import Credentials, make_private_folder
 from airflow_celery_lab.configuration.demand import Demand
 from airflow_celery_lab.configuration.environment import DATABASE
+from airflow_celery_lab.configuration.exposure import WORKER
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.errors import MissingProgramError, StateFolderError
 from airflow_celery_lab.servers import executables
@@ -25,6 +27,24 @@ NOBODY = 65534
 #: `max_connections`, at least. It cannot change while Postgres runs, and this is enough to scale to 350 slots; a hundred
 #: cost 3.5 MB.
 CONNECTIONS = 500
+#: What lets workers of other machines log in, given how their password is verified, or ends that, given NULL. It runs as
+#: Postgres's superuser, whom nobody can log in as, and is the one thing of his that the lab's role can use.
+WORKER_LOGIN = "lab.worker_login"
+#: A line is a statement to Postgres without a server around it (`postgres --single`).
+WORKER_ROLE = f"""\
+DO $$ BEGIN CREATE ROLE {WORKER} NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+CREATE SCHEMA IF NOT EXISTS lab;
+CREATE OR REPLACE FUNCTION {WORKER_LOGIN}(verifier text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$ \
+BEGIN IF verifier IS NOT NULL THEN EXECUTE format('ALTER ROLE {WORKER} LOGIN PASSWORD %L', verifier); RETURN; END IF; \
+ALTER ROLE {WORKER} NOLOGIN PASSWORD NULL; PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{WORKER}'; END $$;
+REVOKE ALL ON FUNCTION {WORKER_LOGIN}(text) FROM PUBLIC;
+GRANT USAGE ON SCHEMA lab TO {DATABASE};
+GRANT EXECUTE ON FUNCTION {WORKER_LOGIN}(text) TO {DATABASE};
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+GRANT CREATE, USAGE ON SCHEMA public TO {DATABASE};
+REVOKE EXECUTE ON FUNCTION lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea) FROM PUBLIC;
+REVOKE TEMPORARY ON DATABASE {DATABASE} FROM PUBLIC;
+"""
 #: Beyond what the processes ask for: for commands, for what a user starts beside them, and for Postgres's own superuser.
 SPARE = 50
 
@@ -41,6 +61,7 @@ def prepare(lab: Lab) -> list[str]:
     folder, data = lab.state.postgres, lab.state.postgres_data
     # Asked of files that are for root alone, where root runs the lab.
     most = connections(demand.wanted(lab.settings, os.environ, environment.sizes(lab, os.environ)))
+    exposed = exposure.read(lab.state) is not None
     programs = executables.postgres_bin(lab.settings, major(data))
     make_private_folder(folder)
     _disown(data)
@@ -52,6 +73,7 @@ def prepare(lab: Lab) -> list[str]:
         shutil.rmtree(draft, ignore_errors=True)
         _make(draft, programs, lab.credentials)
         draft.rename(data)
+    _make_worker_role(data, programs, lab.state.postgres_worker_role, exposed=exposed)
     return [
         str(programs / "postgres"),
         "-D",
@@ -110,6 +132,22 @@ def _make(data: Path, programs: Path, credentials: Credentials) -> None:
         [programs / "postgres", "--single", "-D", data, "postgres"],
         f"CREATE ROLE {DATABASE} LOGIN PASSWORD '{credentials.postgres_password}';\nCREATE DATABASE {DATABASE} OWNER {DATABASE};\n",
     )
+
+
+def _make_worker_role(data: Path, programs: Path, note: Path, *, exposed: bool) -> None:
+    """Make the role of workers of other machines; once, also where an older lab made the database.
+
+    Where the lab is not `exposed` it cannot log in: whoever takes that back while Postgres is away removes the note.
+    """
+    print_of_it = hashlib.sha256(WORKER_ROLE.encode()).hexdigest()
+    with suppress(OSError):  # It is wanted by `expose` alone, which says what is missing.
+        if note.exists() and note.read_text() == print_of_it:
+            return
+        command = [str(programs / "postgres"), "--single", "-D", str(data), DATABASE]
+        sql = WORKER_ROLE if exposed else f"{WORKER_ROLE}ALTER ROLE {WORKER} NOLOGIN PASSWORD NULL;\n"
+        done = subprocess.run(command, input=sql, capture_output=True, text=True, check=False)
+        if done.returncode == 0 and "ERROR" not in done.stderr:
+            files.write(note, print_of_it)
 
 
 def _run(command: list[str | Path], text: str | None = None) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+import struct
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from airflow_celery_lab.configuration.environment import DATABASE
+from airflow_celery_lab.configuration.exposure import SERVERS, Exposure
 from airflow_celery_lab.configuration.lab import Lab
 
 if TYPE_CHECKING:
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Seconds for one answer of a server on this machine, generous for one that is busy starting.
 TIMEOUT = 2.0
+#: libpq's first words when it wants TLS (PostgreSQL, "Message Formats").
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 
 def postgres(lab: Lab) -> str | None:
@@ -75,6 +79,35 @@ def redis(lab: Lab) -> str | None:
     if b"+PONG" in answer:
         return None
     return f"{where}: {answer.decode(errors='replace').splitlines()[0] if answer else 'no answer'}"
+
+
+def gateway(lab: Lab, exposed: Exposure) -> str | None:
+    """Shake hands with TLS at each port of the exposed address, as a machine that has joined does."""
+    import ssl  # Where no lab is exposed nobody needs it.
+
+    for name in SERVERS:
+        port = getattr(lab.settings.ports, name)
+        try:
+            context = ssl.create_default_context(cafile=str(lab.state.authority))
+            with socket.create_connection((exposed.address, port), timeout=TIMEOUT) as connection:
+                if name == "postgres":
+                    connection.sendall(SSL_REQUEST)
+                    if connection.recv(1) != b"S":
+                        return f"{exposed.host}:{port} does not begin with TLS"
+                context.wrap_socket(connection, server_hostname=exposed.address).close()
+        except OSError as error:
+            return f"{exposed.host}:{port}: {error.strerror or error}"
+    return None
+
+
+def has_address(address: str) -> bool:
+    """Return whether this machine has an IP address now."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
 
 
 def port_taken(host: str, port: int) -> bool:

@@ -1,6 +1,7 @@
 """What the api-server answers below `/lab`. It asks the lab as the command line does, and only when somebody looks.
 
-Airflow does not guard what plugins mount: each route depends on its check of who may see plugins.
+Airflow does not guard what plugins mount: each route depends on its check of who may see plugins, but for those of
+`joining`, which a token guards.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from airflow_celery_lab.errors import LabError, UnknownDagError, UnknownRunError
+from airflow_celery_lab.web import joining
 
 if TYPE_CHECKING:
     from airflow_celery_lab.cluster.handle import Cluster
@@ -45,13 +47,16 @@ def app() -> FastAPI:
     from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
     from airflow.api_fastapi.core_api.security import requires_access_view
 
-    guarded = FastAPI(dependencies=[Depends(requires_access_view(AccessView.PLUGINS))], docs_url=None, redoc_url=None, openapi_url=None)
+    guarded = APIRouter(dependencies=[Depends(requires_access_view(AccessView.PLUGINS))])
     answers = _Answers()
     guarded.add_api_route("/", _page, response_class=HTMLResponse)
     guarded.add_api_route("/plotly.js", _plotly)
     guarded.add_api_route("/live", answers.data)
     guarded.add_api_route("/dags/{dag_id}/runs/{run_id:path}", answers.timeline, response_class=HTMLResponse)
-    return guarded
+    whole = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    whole.include_router(guarded)
+    whole.include_router(joining.router())
+    return whole
 
 
 async def _page() -> str:

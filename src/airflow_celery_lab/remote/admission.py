@@ -1,0 +1,89 @@
+"""What the main machine answers to one that wants to join."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from airflow_celery_lab.configuration import exposure
+from airflow_celery_lab.configuration.environment import DATABASE, of_process
+from airflow_celery_lab.configuration.exposure import WORKER, Exposure
+from airflow_celery_lab.configuration.lab import Lab
+from airflow_celery_lab.remote import likeness
+from airflow_celery_lab.remote.authority import Authority
+from airflow_celery_lab.remote.invitation import Invitation
+
+#: A name that stands in a worker's name, after the `@`.
+MACHINE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+#: Keys of Airflow's that must be the same on all machines: what one writes, another reads.
+SAME = re.compile(
+    "AIRFLOW__(OPERATORS__DEFAULT_QUEUE|CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT|SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"
+    "|CORE__XCOM_BACKEND|COMMON_IO__XCOM_OBJECTSTORAGE_.+|LOGGING__REMOTE_.+)"
+)
+
+
+class RefusedError(Exception):
+    """One sentence for the machine that wants to join."""
+
+
+class Machine(NamedTuple):
+    """A machine that wants to join."""
+
+    secret: bytes  #: of its token
+    name: str
+    address: str
+
+
+def read(asked: Any) -> Machine:
+    """Return the machine that a request is about.
+
+    Raises:
+        RefusedError: the request is not understood.
+
+    """
+    if isinstance(asked, Mapping) and isinstance(asked.get("secret"), str):
+        name, address = str(asked.get("machine")), str(asked.get("address"))
+        if not MACHINE.fullmatch(name):
+            raise RefusedError(f"{name!r} is not a name for a machine: up to 63 letters, digits and hyphens.")
+        with suppress(ValueError):
+            return Machine(bytes.fromhex(asked["secret"]), name, str(ipaddress.ip_address(address)))
+    raise RefusedError("this is not understood: another release of the lab may run on that machine; install the same on both.")
+
+
+def admit(lab: Lab, machine: Machine, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return all that a machine needs to run workers; it holds passwords.
+
+    Raises:
+        RefusedError: it may not join.
+        LabError: the state folder cannot be used.
+        OSError: the DAGs cannot be read.
+
+    """
+    exposed = exposure.read(lab.state)
+    if exposed is None:
+        raise RefusedError("this lab is not exposed; run `expose` on the main machine.")
+    if refusal := Invitation(exposed.invited, exposed.until).refusal(machine.secret, time.time()):
+        raise RefusedError(refusal)
+    return _answer(lab, exposed, environ)
+
+
+def _answer(lab: Lab, exposed: Exposure, environ: Mapping[str, str]) -> dict[str, Any]:
+    ports, host = lab.settings.ports, exposed.host
+    return {
+        "lab": lab.settings.project.name,
+        "address": exposed.address,
+        "ca": Authority(lab.state).certificate(),
+        "broker_url": f"rediss://{WORKER}:{exposed.redis_password}@{host}:{ports.redis}/0",
+        "result_backend": (
+            f"db+postgresql+psycopg2://{WORKER}:{exposed.postgres_password}@{host}:{ports.postgres}/{DATABASE}?sslmode=verify-full"
+        ),
+        "execution_api_server_url": f"https://{host}:{ports.webserver}/execution/",
+        "versions": likeness.versions(),
+        "dags": likeness.dags(lab.settings.dags),
+        "time": time.time(),
+        "settings": {name: value for name, value in of_process(lab, None, environ).items() if SAME.fullmatch(name)},
+    }
