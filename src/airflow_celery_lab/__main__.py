@@ -30,6 +30,10 @@ def main(arguments: list[str]) -> int:
             from airflow_celery_lab.remote import presence
 
             return presence.main(os.environ, lambda text: print(text, flush=True))
+        if arguments[:1] == ["carrier"]:
+            from airflow_celery_lab.remote import carrier
+
+            return carrier.main(os.environ, lambda text: print(text, flush=True))
         if arguments[:1] == ["gateway"]:
             from airflow_celery_lab.remote import gateway
 

@@ -24,12 +24,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from airflow_celery_lab.cluster import journal, trees
 from airflow_celery_lab.cluster.handle import Cluster
-from airflow_celery_lab.cluster.runs import Task
+from airflow_celery_lab.cluster.runs import Task, finish
 from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.environment import wiring
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.experiments import trials as experiments
-from airflow_celery_lab.testing import ThrowawayLab, leftovers, pages, throwaway_lab
+from airflow_celery_lab.testing import AirflowLab, ThrowawayLab, leftovers, pages, throwaway_lab
 from airflow_celery_lab.testing.browser import Browser
 from airflow_celery_lab.testing.checkouts import copy_checkout
 from airflow_celery_lab.testing.terminal import CTRL_C, CTRL_D, terminal
@@ -347,6 +347,41 @@ def test_a_server_that_hangs_does_not_hang_status_which_names_it(background: Thr
         assert {process["name"]: process["state"] for process in status["processes"]}[name] == "paused"
         assert not status["ready"]
     background.cluster.wait_until_ready(60)
+
+
+def test_a_link_of_the_workers_is_slow_and_cut_until_it_is_healed_and_no_other_process_is_touched(background: ThrowawayLab) -> None:
+    cluster, workers = background.cluster, {"worker-default", "worker-high-cpu"}
+    before = pids(cluster)
+
+    def changed() -> set[str]:
+        return {name for name, pid in pids(cluster).items() if before.get(name) != pid}
+
+    mistyped = background.command("slow", "redis", "200", check=False)
+    assert (mistyped.returncode, "did you mean 200ms?" in mistyped.stderr) == (10, True)
+    told = background.command("slow", "redis", "200ms").stdout
+    assert "worker-default, worker-high-cpu start again for that, after their tasks, 30 s at most" in told
+    assert changed() == workers | {"links"}
+
+    (cut,) = [link for link in json.loads(background.command("cut", "redis", "--json").stdout) if link["cut"]]
+    background.command("kill", "links")
+    run_id = cluster.trigger("fan_out", {"tasks": 2, "seconds": 0})
+    wait_until(lambda: None if cluster.broker.waiting("default") else "no message", 30, "messages that no worker hears of")
+    status = json.loads(background.command("status", "--json", check=False).stdout)
+    assert (cut["server"], status["ready"], status["links"][0]) == ("redis", False, cut)
+    assert any("the workers' link to redis is cut: " in warning for warning in status["warnings"])
+    background.command("heal")
+    (task, other) = [task for task in finish(cluster.api, "fan_out", run_id, 60).tasks if task.task_id == "work"]
+    assert {(one.state, one.try_number) for one in (task, other)} == {("success", 1)}
+
+    airflow = AirflowLab(cluster, timeout=60, alone=lambda: True)
+    airflow.cut("postgres", "webserver")
+    assert [link.cut for link in airflow.status().links] == [False, True, True]
+    airflow.heal()
+    assert "nothing to do" in background.command("apply").stdout
+    assert "workers reach Redis, Postgres and the api-server directly" in background.command("heal", "--off").stdout
+    assert changed() == workers
+    assert not cluster.status(details=False).links
+    cluster.wait_until_ready(30)
 
 
 def test_a_fault_for_a_process_of_another_lab_is_refused(background: ThrowawayLab) -> None:

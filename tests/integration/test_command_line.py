@@ -121,7 +121,7 @@ def test_the_status_of_a_stopped_lab_is_data_of_a_fixed_form(sandbox: Sandbox) -
 
     assert (done.returncode, done.stderr) == (16, "")
     data = json.loads(done.stdout)
-    assert set(data) == {"ready", "processes", "workers", "queues", "warnings", "autoscaled", "exposed"}
+    assert set(data) == {"ready", "processes", "workers", "queues", "warnings", "autoscaled", "links", "exposed"}
     assert (data["ready"], data["workers"], data["queues"], data["warnings"]) == (False, [], [], [])
     names = [line.partition(":")[0] for line in (sandbox.project / "Procfile").read_text().splitlines() if line and line[0] != "#"]
     assert [process["name"] for process in data["processes"]] == names

@@ -17,10 +17,12 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from airflow_celery_lab.configuration import environment, exposure
+from airflow_celery_lab.configuration import environment, exposure, links
 from airflow_celery_lab.configuration.exposure import WORKER, Exposure
+from airflow_celery_lab.configuration.links import Condition, Links
 from airflow_celery_lab.remote.authority import Authority
 from airflow_celery_lab.servers import probes, schema, worker_access
 
@@ -76,8 +78,8 @@ def worker(sandbox: Sandbox, **options: Any) -> Any:
 
 def client(sandbox: Sandbox, **options: Any) -> Redis:
     words: dict[str, Any] = {"host": ADDRESS, "ssl": True, "ssl_ca_certs": str(sandbox.lab.state.authority)}
-    words |= {"username": WORKER, "password": EXPOSED.redis_password, "retry": Retry(NoBackoff(), 0), **options}
-    return Redis(port=sandbox.settings.ports.redis, socket_timeout=PATIENCE, **words)
+    words |= {"username": WORKER, "password": EXPOSED.redis_password, "retry": Retry(NoBackoff(), 0), "socket_timeout": PATIENCE, **options}
+    return Redis(port=sandbox.settings.ports.redis, **words)
 
 
 def refused(connection: Any, sql: str) -> bool:
@@ -110,6 +112,26 @@ def test_who_knows_the_authority_comes_in_and_others_do_not(exposed: Sandbox) ->
     }.items():
         with pytest.raises(psycopg2.OperationalError, match=reason):
             worker(exposed, **login)
+
+
+def test_other_machines_links_are_cut_and_healed_like_those_of_workers_here(exposed: Sandbox) -> None:
+    state, redis = exposed.lab.state, client(exposed)
+    assert redis.ping()
+
+    def answer() -> str:
+        try:
+            return "answers" if client(exposed, socket_timeout=0.5).ping() else ""
+        except RedisTimeoutError:
+            return "hangs"
+
+    links.write(state, Links().having(["redis"], Condition(cut=True)))
+    try:
+        until(lambda: answer() == "hangs", "the cut link to Redis")
+        worker(exposed).close()
+    finally:
+        links.clear(state)
+    until(lambda: answer() == "answers", "the healed link to Redis")
+    assert redis.ping()
 
 
 def test_a_plain_text_client_of_postgres_is_told_what_to_do(exposed: Sandbox) -> None:

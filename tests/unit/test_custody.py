@@ -196,6 +196,14 @@ def test_a_worker_that_is_starting_has_taken_nothing() -> None:
     assert history.look({"a": WAITS}, workers, answers={"v": Answer()}).missing == ["a"]
 
 
+def test_a_worker_that_is_starting_behind_a_slow_link_may_have_what_it_cannot_say_yet() -> None:
+    history = History()
+    workers = {"w": Worker(20, 2990.0, frozenset({"default"}), far=True), "v": Worker(11, 1000.0, frozenset({"default"}))}
+    history.look({"a": WAITS}, workers, answers={"v": Answer()})
+
+    assert history.look({"a": WAITS}, workers, answers={"v": Answer()}).missing == []
+
+
 def test_a_worker_does_not_have_what_it_threw_away_when_redis_was_away() -> None:
     found = {"m1": ["reserved", {"name": "execute_workload"}], "m2": ["active", {}], "m3": ["ready", {}]}
 

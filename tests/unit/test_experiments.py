@@ -13,6 +13,7 @@ from airflow_celery_lab.experiments import (
     catalogue,
     figures,
     handbook,
+    network,
     outages,
     parallelism,
     pools,
@@ -153,6 +154,38 @@ def test_nothing_is_said_of_an_outage_that_was_none() -> None:
     measured = Measurement(Plan({"away": "redis"}), {outages.BROKER.part: timeline()})
 
     assert verdict(outages.BROKER.judge(measured).checks) == "could not tell"
+
+
+def of_cut(*spans: Span) -> str:
+    marks = (Mark(DOWN, "cut link to redis"), Mark(UP, "heal link to redis"))
+    return verdict(network.judge_cut(Measurement(Plan(), {network.CUT: timeline(*spans, marks=marks)})).checks)
+
+
+def test_a_cut_network_is_as_predicted_if_what_waits_begins_once_and_soon_after_it_is_healed() -> None:
+    held = [ran(f"{RUNS}[0]", 0.0, 8.0), ran(f"{RUNS}[1]", 0.1, 8.1)]
+    after = [ran(DUE, UP + 0.1, UP + 0.2), ran(f"{WAITS}[0]", UP + 0.1, UP + 1.1), ran(f"{WAITS}[1]", UP + 0.2, UP + 1.2)]
+
+    assert of_cut(*held, *after) == "as predicted"
+    assert of_cut(*held, *after[:2]) == "not as predicted"
+    assert of_cut(*held, *after[:2], ran(f"{WAITS}[1]", DOWN + 1, DOWN + 2)) == "not as predicted"
+    assert of_cut(*held, *after[:2], ran(f"{WAITS}[1]", UP + outages.SOON + 1, UP + 12)) == "not as predicted"
+    assert of_cut(*held, *after, ran(f"{WAITS}[1]", UP + 2, UP + 3, number=2)) == "not as predicted"
+    assert verdict(network.judge_cut(Measurement(Plan(), {network.CUT: timeline(*held, *after)})).checks) == "could not tell"
+
+
+def test_a_slow_link_is_as_predicted_if_redis_is_felt_between_tasks_and_the_api_server_within_them() -> None:
+    def tasks(between: float, takes: float) -> Timeline:
+        return timeline(*(ran(f"work[{place}]", place * (between + takes), place * (between + takes) + takes) for place in range(4)))
+
+    def of(redis: Timeline, api: Timeline) -> str:
+        parts = {network.CLEAN: tasks(0.2, 1.0), network.SLOW_REDIS: redis, network.SLOW_API_SERVER: api}
+        return verdict(network.judge_slow(Measurement(Plan(), parts)).checks)
+
+    assert of(tasks(4.0, 1.0), tasks(1.0, 2.0)) == "as predicted"
+    assert of(tasks(0.3, 1.0), tasks(1.0, 2.0)) == "not as predicted"
+    assert of(tasks(4.0, 2.0), tasks(1.0, 2.0)) == "not as predicted"
+    assert of(tasks(4.0, 1.0), tasks(1.0, 1.1)) == "not as predicted"
+    assert of(tasks(4.0, 1.0), timeline()) == "could not tell"
 
 
 def test_prefetch_is_as_predicted_only_if_what_was_taken_ahead_waits_beside_an_idle_worker() -> None:

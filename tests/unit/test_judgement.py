@@ -10,6 +10,8 @@ from airflow_celery_lab.cluster import judgement as status
 from airflow_celery_lab.cluster.autoscaled import Autoscaled
 from airflow_celery_lab.cluster.broker import Queue, Worker
 from airflow_celery_lab.cluster.judgement import Evidence, Job, ProcessStatus
+from airflow_celery_lab.cluster.link_status import LinkStatus
+from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration import procfile, services
 from airflow_celery_lab.configuration.services import Service
 from airflow_celery_lab.launcher.registry import Record
@@ -313,7 +315,7 @@ def test_flower_need_not_list_a_worker_that_runs_a_task_itself_and_so_answers_no
 def test_the_json_of_a_status_names_its_fields() -> None:
     data = status.judge(EXPECTED, ALL_WELL).as_json()
 
-    assert set(data) == {"ready", "processes", "workers", "queues", "warnings", "autoscaled", "exposed"}
+    assert set(data) == {"ready", "processes", "workers", "queues", "warnings", "autoscaled", "links", "exposed"}
     assert set(data["processes"][0]) == {"name", "kind", "state", "pid", "ready", "reason", "memory_mb"}
     assert data["workers"] == [{"name": "worker-a", "queues": ["a", "b"], "concurrency": 4, "running": 0}]
     assert data["queues"][0] == {"name": "a", "waiting": 0, "listeners": ["worker-a"]}
@@ -402,6 +404,26 @@ def test_a_worker_that_its_autoscaler_drains_is_no_fault() -> None:
     assert next(process.state for process in now.processes if process.name == "worker-a") == "draining"
     assert now.as_json()["autoscaled"][0]["why"] == "no tasks on 4 slots a worker"
     assert not status.judge(EXPECTED, replace(silent, autoscaled=[line._replace(draining="")])).ready
+
+
+def test_a_link_that_is_slow_or_cut_is_told_and_so_are_workers_that_it_strands() -> None:
+    links = [LinkStatus("redis", 0.2, cut=False, condition="slow"), LinkStatus("postgres", 0.0, cut=False, condition="clean")]
+    worker = RECORDS["worker-a"]._replace(queues=("a", "b"), linked=True)
+    carrier = record("links", "./lab exec links")
+    evidence = replace(ALL_WELL, records={**RECORDS, "worker-a": worker, "links": carrier}, links=links, links_held=True)
+
+    now = status.judge(EXPECTED, evidence)
+
+    assert (now.ready, now.warnings) == (True, [f"the workers' link to redis is slow: `{typed()} heal redis` makes it clean"])
+    assert now.as_json()["links"][0] == {"server": "redis", "delay": 0.2, "cut": False, "condition": "slow"}
+    assert judged("links", replace(evidence, links_held=False)).reason == "it has not taken in how the links are"
+    stranded = status.judge(EXPECTED, replace(evidence, records={**RECORDS, "worker-a": worker})).warnings
+    cut = [LinkStatus("redis", 0.0, cut=True, condition="cut")]
+    waits = status.judge(EXPECTED, replace(evidence, workers=[], queues=[Queue("a", 2, [])], links=cut)).warnings
+    assert f"2 tasks wait on the queue 'a', whose worker worker-a does not reach Redis: `{typed()} heal redis` lets it take them" in waits
+    assert any("which does not run, reach no server (worker-a): " in warning for warning in stranded)
+    astray = status.judge(EXPECTED, replace(evidence, links=[], astray=["worker-a"])).warnings
+    assert astray == [f"workers that still go through links: worker-a; `{typed()} heal --off` starts them again without"]
 
 
 def test_a_gateway_is_ready_when_it_answers_on_the_exposed_address_or_has_to_wait_for_that() -> None:

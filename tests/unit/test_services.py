@@ -25,6 +25,7 @@ from airflow_celery_lab.errors import ProcfileError
         ("airflow celery flower", "flower", {"redis"}),
         ("celery flower", "flower", {"redis"}),
         ("celery --app x flower", "flower", {"redis"}),
+        ("links", "links", set()),
         ("autoscale worker=1..6", "autoscaler", {"postgres", "redis", "schema"}),
         ("gateway", "gateway", set()),
         ("airflow dags list", "other", {"postgres", "redis", "schema"}),

@@ -10,6 +10,7 @@ from airflow_celery_lab.cli import tables as display
 from airflow_celery_lab.cluster.autoscaled import Autoscaled
 from airflow_celery_lab.cluster.broker import Queue, Worker
 from airflow_celery_lab.cluster.judgement import ProcessStatus, Status
+from airflow_celery_lab.cluster.link_status import LinkStatus
 from airflow_celery_lab.cluster.runs import Run, Task
 
 
@@ -63,6 +64,16 @@ def test_a_status_shows_how_many_workers_an_autoscaler_wants_and_why() -> None:
     assert "AUTOSCALED WANTED ACTUAL RANGE WHY" in shown
     assert "worker-a 3 2 1..6 12 tasks on 4 slots a worker" in shown
     assert not [text for text in lines(display.status(STATUS)) if "AUTOSCALED" in text]
+
+
+def test_a_status_shows_how_each_link_is_where_one_may_be_slow_or_cut() -> None:
+    cut = LinkStatus("redis", 0.0, cut=True, condition="cut: nothing gets across")
+
+    shown = lines(display.status(replace(STATUS, links=[cut])))
+
+    assert "LINK TO CONDITION" in shown
+    assert "redis cut: nothing gets across" in shown
+    assert not [text for text in lines(display.status(STATUS)) if "LINK TO" in text]
 
 
 def test_a_status_of_a_stopped_lab_shows_its_processes_alone() -> None:

@@ -49,6 +49,7 @@ AUTOSCALED = (
     Column("RANGE", leaves=1),
     Column("WHY", sentence=True),
 )
+LINKS = (Column("LINK TO"), Column("CONDITION", sentence=True))
 QUEUES = (Column("QUEUE"), Column("WAITING", leaves=1, right=True), Column("LISTENERS", names=True))
 TASKS = (
     Column("TASK"),
@@ -103,12 +104,16 @@ def status(now: Status) -> Group:
     autoscaled = Fitted(*AUTOSCALED)
     for line in now.autoscaled:
         autoscaled.add(line.line, str(line.wanted), str(line.actual), str(line.range), line.why)
+    links = Fitted(*LINKS)
+    for link in now.links:
+        links.add(link.server, Text(link.condition, "red" if link.cut else "yellow" if link.delay else "green"))
     queues = Fitted(*QUEUES)
     for queue in now.queues:
         queues.add(queue.name, str(queue.waiting), ", ".join(queue.listeners) or Text("none", "red"))
     parts: list[Fitted | Text] = [processes] if now.processes else []
     parts += [Text(), workers] if now.workers else []
     parts += [Text(), autoscaled] if now.autoscaled else []
+    parts += [Text(), links] if now.links else []
     parts += [Text(), queues] if now.queues else []
     if now.exposed:
         parts += [Text(), Text(f"exposed, with TLS: {'  '.join(now.exposed.urls.values())}")]

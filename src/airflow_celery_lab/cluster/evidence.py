@@ -7,14 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from airflow_celery_lab.cluster import autoscaled, flower, trees
+from airflow_celery_lab.cluster import autoscaled, flower, link_status, trees
 from airflow_celery_lab.cluster.autoscaled import Autoscaled
 from airflow_celery_lab.cluster.broker import Broker, Queue, Worker
 from airflow_celery_lab.cluster.judgement import Evidence, Exposed, Job
 from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.rest import AirflowApi
-from airflow_celery_lab.configuration import airflow_settings, exposure, likeness, membership, procfile, requirements
+from airflow_celery_lab.configuration import airflow_settings, exposure, likeness, links, membership, procfile, requirements
 from airflow_celery_lab.configuration.lab import Lab
+from airflow_celery_lab.configuration.links import Links
 from airflow_celery_lab.configuration.procfile import Processes
 from airflow_celery_lab.configuration.services import COMPONENTS, GATEWAY, describe
 from airflow_celery_lab.configuration.settings import NEWER_ENVIRONMENT
@@ -49,6 +50,7 @@ class Look:
         """
         records = registry.running(self._lab.state)
         notes = autoscaled.read(self._lab.state)
+        found = links.read(self._lab.state) if supervised else Links()
         paused = trees.paused(records)
         awake = {name: record for name, record in records.items() if name not in paused}
         busy = trees.busy({name: record for name, record in awake.items() if _is_worker(record)})
@@ -92,6 +94,10 @@ class Look:
                 autoscaled=notes,
                 machines=machines,
                 dags=self._dags() if details and machines else "",
+                links=link_status.look(found),
+                links_held=link_status.is_held(self._lab.state, records),
+                # An experiment lets its own workers alone go through links.
+                astray=() if registry.is_held(self._lab.state.experiment_lock) else link_status.astray(records, found),
                 exposed=Exposed(record.address, record.urls(self._lab.settings.ports), there) if record else None,
                 gateway=gateway.result() if gateway else None,
             )
@@ -185,7 +191,9 @@ class Look:
     def _differs(self, processes: Processes, notes: Sequence[Autoscaled]) -> bool:
         try:
             lines = procfile.of(self._lab.settings, self._environ)
-            return bool(wanted.plan(processes, procfile.instances(lines, autoscaled.kept(notes, processes, lines))))
+            return bool(
+                wanted.plan(processes, wanted.beside(processes, procfile.instances(lines, autoscaled.kept(notes, processes, lines))))
+            )
         except ProcfileError:
             return True
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from airflow_celery_lab.cluster import dag_files, faults, journal, judgement, runs
 from airflow_celery_lab.cluster.dag_files import DagFile
-from airflow_celery_lab.cluster.lifecycle import Lifecycle
+from airflow_celery_lab.cluster.linked import Linked
 from airflow_celery_lab.cluster.readiness import OnWait, quietly
 from airflow_celery_lab.cluster.runs import Run
 from airflow_celery_lab.inside_airflow import shared_ids
 
 
-class Cluster(Lifecycle):
+class Cluster(Linked):
     """One lab, running or not: `up`, `status`, `scale`, `down` and others come from the classes below this one."""
 
     def kill(self, name: str) -> int:

@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 
 from airflow_celery_lab.cluster.autoscaled import Autoscaled
 from airflow_celery_lab.cluster.broker import Queue, Worker
+from airflow_celery_lab.cluster.link_status import LinkStatus
 from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration import names
-from airflow_celery_lab.configuration.services import COMPONENTS, GATEWAY, Service, describe
+from airflow_celery_lab.configuration.links import PROCESS
+from airflow_celery_lab.configuration.services import COMPONENTS, GATEWAY, LINKS, Service, describe
 from airflow_celery_lab.launcher.lease import Lease
 from airflow_celery_lab.launcher.registry import Record
 
@@ -73,6 +75,9 @@ class Evidence:
     autoscaled: Sequence[Autoscaled] = ()  #: what autoscalers say of their lines
     machines: Mapping[str, Lease] = field(default_factory=dict)  #: that have joined the lab
     dags: str = ""  #: hash of the DAG folder, "" where it was not looked at
+    links: Sequence[LinkStatus] = ()  #: from workers to servers, where any is carried or is not clean
+    links_held: bool = False  #: the process that carries them has taken in how they are
+    astray: Sequence[str] = ()  #: workers that go through links while others do not, or the other way round
     exposed: Exposed | None = None
     gateway: str | None = None  #: reason why it does not answer on the exposed address, None when it does, or when it is not asked
 
@@ -100,6 +105,7 @@ class Status:
     queues: list[Queue]
     warnings: list[str]
     autoscaled: list[Autoscaled] = field(default_factory=list)  #: the lines that have an autoscaler
+    links: list[LinkStatus] = field(default_factory=list)  #: of the workers, where any is carried or is not clean
     exposed: Exposed | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -108,6 +114,7 @@ class Status:
         data["workers"] = [worker._asdict() for worker in self.workers]
         data["queues"] = [queue._asdict() for queue in self.queues]
         data["autoscaled"] = [line._asdict() for line in self.autoscaled]
+        data["links"] = [link._asdict() for link in self.links]
         data["exposed"] = self.exposed._asdict() if self.exposed else None
         return data
 
@@ -138,6 +145,7 @@ def judge(expected: Mapping[str, Service], evidence: Evidence) -> Status:
         queues=list(evidence.queues),
         warnings=_warnings(evidence),
         autoscaled=list(evidence.autoscaled),
+        links=list(evidence.links),
         exposed=evidence.exposed,
     )
 
@@ -198,6 +206,8 @@ def _unproven(name: str, service: Service, record: Record, services: Mapping[str
         return _component(name, service.kind, record, evidence)
     if service.kind == "worker":
         return _worker(name, record.queues or service.queues, evidence.workers)
+    if service.kind == LINKS:
+        return None if evidence.links_held else "it has not taken in how the links are"
     if service.kind == "flower":
         if isinstance(evidence.flower, str):
             return evidence.flower
@@ -243,6 +253,7 @@ def _worker(name: str, queues: Sequence[str], workers: Sequence[Worker]) -> str 
 def _warnings(evidence: Evidence) -> list[str]:
     warnings = [_unheard(queue, evidence) for queue in evidence.queues if queue.waiting and not queue.listeners]
     warnings += _bounds(evidence)
+    warnings += _links(evidence)
     if evidence.procfile_differs:
         warnings.append(f"the Procfile differs from what runs: `{typed()} apply` applies it")
     foreground = any(record.supervisor == "honcho" for record in evidence.records.values())
@@ -322,12 +333,36 @@ def _unheard(queue: Queue, evidence: Evidence) -> str:
         return (
             told + f"whose worker {', '.join(paused)} is stopped like a hung machine: `{typed()} resume {' '.join(paused)}` lets it go on"
         )
+    if silent and any(link.cut and link.server == "redis" for link in evidence.links):
+        return told + f"whose worker {', '.join(silent)} does not reach Redis: `{typed()} heal redis` lets it take them"
     if silent:
         return told + f"whose worker {', '.join(silent)} runs and does not answer: see its log, or `{typed()} restart {' '.join(silent)}`"
     return told + (
         f"which no worker listens to: add it to a worker's --queues in the Procfile, or run "
         f"`{typed()} airflow celery add-queue -H celery@WORKER -q {queue.name}`"
     )
+
+
+def _links(evidence: Evidence) -> list[str]:
+    """Return which links of the workers are not clean, and which workers do not go through them as others do."""
+    told = [
+        f"the workers' link to {link.server} is {'cut' if link.cut else 'slow'}: `{typed()} heal {link.server}` makes it clean"
+        for link in evidence.links
+        if link.cut or link.delay
+    ]
+    linked = [name for name, record in evidence.records.items() if record.linked]
+    if linked and PROCESS not in evidence.records:
+        told.append(
+            f"workers that go through {PROCESS}, which does not run, reach no server ({', '.join(linked)}): "
+            f"`{typed()} start {PROCESS}`, or `{typed()} heal --off`"
+        )
+    if astray := ", ".join(name for name in evidence.astray if evidence.records[name].state != "stopping"):
+        told.append(
+            f"workers that do not go through links as others do: {astray}; `{typed()} apply` starts them again"
+            if evidence.links
+            else f"workers that still go through links: {astray}; `{typed()} heal --off` starts them again without"
+        )
+    return told
 
 
 def _bounds(evidence: Evidence) -> list[str]:

@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from airflow_celery_lab.cluster import autoscaled, faults, journal, limits, preflight
+from airflow_celery_lab.cluster import autoscaled, faults, journal, limits, link_status, preflight
 from airflow_celery_lab.cluster.changing import changing
 from airflow_celery_lab.cluster.readiness import OnWait, Readiness, quietly
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import airflow_settings, demand, environment, procfile
+from airflow_celery_lab.configuration import airflow_settings, demand, environment, links, procfile
 from airflow_celery_lab.configuration.demand import Demand
 from airflow_celery_lab.configuration.procfile import Processes
 from airflow_celery_lab.errors import ModeError, NotReadyError, NotRunningError, UnknownProcessError
@@ -50,6 +50,7 @@ class Lifecycle(Readiness):
             preflight.check(self.settings, procfile.services_of(target), self._environ)
             logger.info("starting %d processes in %s", len(target), self.settings.home)
             demand.write(self.lab.state, self.demand(self.widest(target)))
+            links.forget(self.lab.state)  # Of a life that has not ended by `down`.
             journal.note(self.lab.state, "up")
             self.supervisor.start(target, self._environ)
         self.wait_for(list(self.supervisor.processes), on_wait)
@@ -66,16 +67,19 @@ class Lifecycle(Readiness):
 
     def differs(self, counts: Mapping[str, int] | None = None) -> Plan:
         """Return what `apply` would do, with so many instances of lines as `counts` says."""
-        return self.plan(procfile.instances(self.lines(), {**self.kept(), **(counts or {})}))
+        return self.plan(self._beside(procfile.instances(self.lines(), {**self.kept(), **(counts or {})})))
 
     def target(self) -> Processes:
-        """Return the processes of the Procfile, an autoscaled line as often as its autoscaler runs it.
+        """Return the processes of the Procfile, an autoscaled line as often as its autoscaler runs it, and what commands have started beside them.
 
         Raises:
             ProcfileError: the Procfile cannot be used.
 
         """
-        return procfile.instances(self.lines(), self.kept())
+        return self._beside(procfile.instances(self.lines(), self.kept()))
+
+    def _beside(self, target: Processes) -> Processes:
+        return wanted.beside(self.supervisor.processes, target) if self.supervisor.running else target
 
     def kept(self) -> dict[str, int]:
         """Return how often each line runs whose count an autoscaler decides, whatever is applied."""
@@ -118,7 +122,11 @@ class Lifecycle(Readiness):
 
     def _stale(self, target: Processes) -> list[str]:
         """Return the names of the processes that have to start again for what changed elsewhere than in their lines."""
-        return [*wanted.stale(self.records, self.settings), *self.outgrown(target)]
+        return [
+            *wanted.stale(self.records, self.settings),
+            *self.outgrown(target),
+            *link_status.astray(self.records, links.read(self.lab.state)),
+        ]
 
     def apply(self, target: Processes | None = None, on_wait: OnWait = quietly) -> Plan:
         """Make the processes of the Procfile, or `target`, the running ones; touch only what differs; wait for what is new.
@@ -240,6 +248,7 @@ class Lifecycle(Readiness):
                 raise ModeError(f"the lab in {self.settings.home} runs in the foreground; press Ctrl-C there.", path=self.settings.home)
             return None
         journal.note(self.lab.state, "down")
+        links.clear(self.lab.state)  # Else no worker could finish its tasks.
         killed = []
         with changing(self.lab.state, SHORTLY, on_wait):  # An autoscaler would start workers meanwhile; a command of the user's may end.
             processes = self.supervisor.processes
@@ -250,6 +259,7 @@ class Lifecycle(Readiness):
                         killed.append(late)
             self.supervisor.shut_down()
         demand.forget(self.lab.state)
+        links.forget(self.lab.state)
         for name in processes:  # Of those whose launchers were killed.
             temporary.remove(temporary.folder(self.lab.state, name))
         logger.info("stopped the lab in %s", self.settings.home)

@@ -11,7 +11,7 @@ from airflow_celery_lab.configuration import demand, membership, names, override
 from airflow_celery_lab.configuration.credentials import ADMIN, Credentials
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.membership import Membership
-from airflow_celery_lab.configuration.settings import Settings
+from airflow_celery_lab.configuration.settings import Ports, Settings
 from airflow_celery_lab.configuration.state import State
 from airflow_celery_lab.errors import SettingsError
 
@@ -25,15 +25,16 @@ PARALLELISM = "AIRFLOW__CORE__PARALLELISM"
 LEAST_PARALLELISM = 32
 
 
-def of_process(lab: Lab, name: str | None, base: Mapping[str, str]) -> dict[str, str]:
+def of_process(lab: Lab, name: str | None, base: Mapping[str, str], ports: Ports | None = None) -> dict[str, str]:
     """Return `base`, the user's `.env` and the lab's wiring, each stronger than the one before, but for what users may change.
 
     With the lab's own settings (LAB_...) `base` is stronger than `.env`: airflow_celery_lab.configuration.settings
-    reads both, so they are not in the answer.
+    reads both, so they are not in the answer. `ports` are those at which the process reaches the servers, where they
+    are not the servers' own.
     """
     own = lab.settings.variables
     project = lab.settings.project
-    variables = {**of_supervisor(lab, base), **own, **overrides.merged(wiring(lab), overrides.given(base, own, project), project)}
+    variables = {**of_supervisor(lab, base), **own, **overrides.merged(wiring(lab, ports), overrides.given(base, own, project), project)}
     member = membership.read(lab.state)
     variables |= _without_proxy(variables, member.address if member else lab.settings.client_host)
     if not _sets_parallelism(variables):
@@ -126,13 +127,17 @@ def _without_proxy(variables: Mapping[str, str], host: str) -> dict[str, str]:
     return dict.fromkeys(PROXY_EXCEPTIONS, value)
 
 
-def wiring(lab: Lab) -> dict[str, str]:
-    """Return what holds the lab's processes together; what of it a user may change, `overrides` says."""
+def wiring(lab: Lab, ports: Ports | None = None) -> dict[str, str]:
+    """Return what holds the lab's processes together; what of it a user may change, `overrides` says.
+
+    `ports` are those at which the servers are reached, by default their own.
+    """
     settings, credentials, state = lab.settings, lab.credentials, lab.state
     member = membership.read(state)
+    reached = settings._replace(ports=ports or settings.ports)
     host = f"[{settings.client_host}]" if ":" in settings.client_host else settings.client_host
-    database = f"postgresql+psycopg2://{DATABASE}:{credentials.postgres_password}@{host}:{settings.ports.postgres}/{DATABASE}"
-    broker = f"redis://:{credentials.redis_password}@{host}:{settings.ports.redis}/0"
+    database = f"postgresql+psycopg2://{DATABASE}:{credentials.postgres_password}@{host}:{reached.ports.postgres}/{DATABASE}"
+    broker = f"redis://:{credentials.redis_password}@{host}:{reached.ports.redis}/0"
     web = settings.url("webserver")
     own = {
         "AIRFLOW_HOME": str(state.airflow),
@@ -141,7 +146,7 @@ def wiring(lab: Lab) -> dict[str, str]:
         overrides.PLUGINS: str(settings.project / "plugins"),
         overrides.EXECUTOR: overrides.LAB_EXECUTOR,
         "AIRFLOW__CORE__FERNET_KEY": credentials.fernet_key,
-        overrides.TASKS_URL: f"{web}/execution/",
+        overrides.TASKS_URL: f"{reached.url('webserver')}/execution/",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(state.passwords),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,

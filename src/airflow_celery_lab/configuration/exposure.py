@@ -6,12 +6,12 @@ import json
 from contextlib import suppress
 from typing import NamedTuple
 
-from airflow_celery_lab.configuration import files
+from airflow_celery_lab.configuration import files, links
 from airflow_celery_lab.configuration.settings import Ports
 from airflow_celery_lab.configuration.state import State
 
 #: The servers that other machines reach, by the names of their ports.
-SERVERS = ("redis", "postgres", "webserver")
+SERVERS = links.SERVERS
 #: The role in Postgres, and the user of Redis, that joined workers log in as.
 WORKER = "lab_worker"
 

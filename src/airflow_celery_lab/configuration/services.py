@@ -28,15 +28,15 @@ COMPONENTS = {
     "dag-processor": "dag_processor",
     "triggerer": "triggerer",
 }
-#: The lab's own programs in a Procfile.
-AUTOSCALE, GATEWAY = "autoscale", "gateway"
+#: The lab's own programs: two for a Procfile, and two that commands start.
+AUTOSCALE, GATEWAY, LINKS = "autoscale", "gateway", "links"
 #: What speaks for a machine that has joined another one's lab.
 PRESENCE = "presence"
 #: What of a worker's line comes before its options.
 WORKER_COMMAND = ("airflow", "celery", "worker")
 #: The launcher in a line: a checkout's script, or the console script that comes with the package.
 LAUNCHERS = ("lab", NAME)
-PROGRAMS = ("postgres", "redis", "airflow", "celery", AUTOSCALE, GATEWAY, PRESENCE)
+PROGRAMS = ("postgres", "redis", "airflow", "celery", AUTOSCALE, GATEWAY, LINKS, PRESENCE)
 
 #: What the lab sets of its servers, and where its processes look for them.
 SERVER_OPTIONS = {
@@ -54,7 +54,7 @@ QUEUE = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 class Service(NamedTuple):
     """One process as its command line describes it."""
 
-    kind: str  #: postgres, redis, worker, flower, autoscaler, gateway, presence, a key of COMPONENTS, other, or own: without the launcher
+    kind: str  #: postgres, redis, worker, flower, autoscaler, gateway, links, presence, a key of COMPONENTS, other, or own: without the launcher
     needs: frozenset[str]  #: of "postgres", "redis", "schema"
     stop_signal: signal.Signals
     stops_last: bool  #: others need it while they stop
@@ -79,8 +79,8 @@ def describe(command: Sequence[str]) -> Service:
     if program == "postgres":
         # SIGTERM would be the smart shutdown, which waits for clients; SIGINT is the fast one.
         return _service("postgres", stop_signal=signal.SIGINT, stops_last=True)
-    if program == "redis":
-        return _service("redis", stops_last=True)
+    if program in {"redis", LINKS}:
+        return _service(program, stops_last=True)
     if program == "airflow" and rest[:2] == ["celery", "worker"]:
         queues, concurrency = _worker_options(rest[2:])
         return _service("worker", "postgres", "redis", "schema", queues=queues, concurrency=concurrency)

@@ -222,6 +222,16 @@ class State(NamedTuple):
         return self.home / "change.lock"
 
     @property
+    def links(self) -> Path:
+        """How the links between workers and servers are, and where they are carried."""
+        return self.home / "links.json"
+
+    @property
+    def links_held(self) -> Path:
+        """The same, as the process that carries them has taken it in; there while it runs."""
+        return self.home / "links-held.json"
+
+    @property
     def journal(self) -> Path:
         """What was done to the lab by its commands, a line each."""
         return self.home / "journal.jsonl"

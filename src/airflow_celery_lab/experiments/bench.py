@@ -10,7 +10,9 @@ from dataclasses import replace
 from airflow_celery_lab.cluster import journal, runs
 from airflow_celery_lab.cluster.broker import Worker
 from airflow_celery_lab.cluster.handle import Cluster
+from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration import environment, procfile
+from airflow_celery_lab.configuration.links import CLEAN, Condition
 from airflow_celery_lab.configuration.procfile import Processes
 from airflow_celery_lab.errors import CannotTellError, NotReadyError
 from airflow_celery_lab.experiments.experiment import Step
@@ -18,6 +20,7 @@ from airflow_celery_lab.experiments.published import Published, alone
 from airflow_celery_lab.experiments.worker_line import QUEUE, WorkerLine
 from airflow_celery_lab.inside_airflow import experiment_groups
 from airflow_celery_lab.inside_airflow.experiment_groups import Group
+from airflow_celery_lab.supervision import wanted
 from airflow_celery_lab.timeline import recording, spans
 from airflow_celery_lab.timeline.spans import Timeline
 from airflow_celery_lab.wait import wait_until
@@ -44,6 +47,7 @@ class Bench:
         self._before = before
         self._pools: list[str] = []
         self._keys: list[str] = []
+        self._carries = False
         self._begun = time.monotonic()
         self._on_step = on_step
         self._on_wait = on_wait
@@ -147,6 +151,32 @@ class Bench:
             self.did(f"all was ready again {took:.1f} s later")
         return took
 
+    def carry_links(self) -> None:
+        """Let the experiment's own workers that start from now on go through links, which are clean.
+
+        Raises:
+            CannotTellError: a link is slow or cut already.
+            NotReadyError: they cannot be carried.
+
+        """
+        found = self.cluster.links()
+        if found.conditions:
+            raise CannotTellError(f"this needs clean links; `{typed()} heal` makes them so.")
+        self._carries = not found.on
+        self.cluster.carry_links(self._on_wait)
+        self._before = wanted.beside(self.cluster.supervisor.processes, self._before)
+
+    @contextmanager
+    def spoilt(self, server: str, condition: Condition) -> Iterator[None]:
+        """Give the link to a server a condition, and make it clean when the block ends."""
+        self.cluster.set_links([server], condition, self._on_wait)
+        self.did(f"cut the link to {server}" if condition.cut else f"made the link to {server} {condition.text}")
+        try:
+            yield
+        finally:
+            self.cluster.set_links([server], CLEAN, self._on_wait)
+            self.did(f"healed the link to {server}")
+
     def _launch(self, names: Sequence[str]) -> None:
         """Start processes; supervisord refuses that while one still stops, as after Ctrl-C in the midst of it."""
 
@@ -215,6 +245,8 @@ class Bench:
             self.cluster.api.delete_pool(name)
         self._pools.clear()
         self.run_workers()
+        if self._carries:
+            self.cluster.drop_links(self._on_wait)
         if self._keys:
             from redis.exceptions import RedisError  # Most commands ask no Redis.
 

@@ -12,6 +12,7 @@ from airflow_celery_lab.experiments import (
     autoscale,
     deferred,
     graceful_stop,
+    network,
     outages,
     parallelism,
     pools,
@@ -46,6 +47,8 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     worker_loss.EXPERIMENT,
     visibility_timeout.EXPERIMENT,
     *outages.EXPERIMENTS,
+    # What the network does.
+    *network.EXPERIMENTS,
 )
 #: Words for all of a kind.
 ALL, FAULTS = "all", "faults"

@@ -72,13 +72,13 @@ class Outage:
                 f"{ended} of {NUMBER[RUNS]}",
                 ended == len(held) == NUMBER[RUNS],
             ),
-            Check("nothing else begins meanwhile", _told(later, up), len(after) == len(later)),
+            Check("nothing else begins meanwhile", early(later, up), len(after) == len(later)),
             Check(
                 f"all {expected} that have waited begin, the last at most {SOON:g} s after the lab is ready again",
                 f"{len(after)} of {expected}, the last {told(abs(late))} {'after' if late > 0 else 'before'} that",
                 len(after) == expected and late <= SOON,
             ),
-            Check("no task runs twice", *_repeated(timeline)),
+            Check("no task runs twice", *repeated(timeline)),
             Check("the run succeeds", timeline.state, timeline.state == "success"),
         ]
         numbers = {
@@ -90,12 +90,14 @@ class Outage:
         return Finding(checks, numbers)
 
 
-def _told(later: Sequence[Span], up: float) -> str:
-    early = sorted(span.name for span in later if span.start < up)
-    return f"{', '.join(early)} did" if early else "nothing did"
+def early(later: Sequence[Span], up: float) -> str:
+    """Return which of the spans began before what was away was back."""
+    names = sorted(span.name for span in later if span.start < up)
+    return f"{', '.join(names)} did" if names else "nothing did"
 
 
-def _repeated(timeline: Timeline) -> tuple[str, bool]:
+def repeated(timeline: Timeline) -> tuple[str, bool]:
+    """Return which tasks ran twice, and whether none did."""
     again = sorted({span.name for span in timeline.of_kind("running") if span.try_number > 1})
     return (f"{', '.join(again)} did" if again else "none did"), not again
 

@@ -15,12 +15,14 @@ from typing import Any, NamedTuple
 
 from airflow_celery_lab.cluster import faults, journal, runs, trees
 from airflow_celery_lab.cluster.handle import Cluster
-from airflow_celery_lab.configuration import names, procfile, roots
+from airflow_celery_lab.configuration import links, names, procfile, roots
 from airflow_celery_lab.configuration.environment import wiring
+from airflow_celery_lab.configuration.links import CLEAN, Condition
 from airflow_celery_lab.errors import LabError, NotReadyError
 from airflow_celery_lab.experiments import ledger
 from airflow_celery_lab.experiments.ledger import Balance, Entry
 from airflow_celery_lab.experiments.published import Published
+from airflow_celery_lab.supervision import wanted
 from airflow_celery_lab.wait import wait_until
 
 #: The load is a run of this DAG, over so many workers of the line `worker-default`.
@@ -58,6 +60,7 @@ class Fault:
     inject: Callable[[Cluster], Cut | None]  #: returns nothing where it broke something at once
     load: Mapping[str, Any]
     takes_minutes: bool = False
+    linked: bool = False  #: workers reach their servers through links, which it spoils
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,15 @@ def _stop(name: str) -> Callable[[Cluster], None]:
     return inject
 
 
+def _cut(server: str) -> Callable[[Cluster], None]:
+    def inject(cluster: Cluster) -> None:
+        cluster.set_links([server], Condition(cut=True))
+        time.sleep(PAUSE)  # The fault itself.
+        cluster.set_links([server], CLEAN)
+
+    return inject
+
+
 def _latest(cluster: Cluster) -> str:
     return str(cluster.api.pages(f"/dags/{DAG}/dagRuns", "dag_runs")[-1]["dag_run_id"])
 
@@ -242,6 +254,9 @@ FAULTS: tuple[Fault, ...] = (
     Fault("power-loss", _power_loss, SHORT),
     Fault("stand-still", _stand_still, WITH_LONG, takes_minutes=True),
     Fault("sleep", sleep, WITH_LONG, takes_minutes=True),
+    Fault("cut-redis", _cut("redis"), WITH_LONGER, takes_minutes=True, linked=True),
+    Fault("cut-postgres", _cut("postgres"), WITH_LONGER, takes_minutes=True, linked=True),
+    Fault("cut-webserver", _cut("webserver"), WITH_LONGER, takes_minutes=True, linked=True),
 )
 
 
@@ -259,17 +274,29 @@ def run(cluster: Cluster, dags: Published, selected: Sequence[Fault], count: int
         NotReadyError: the lab did not recover, so that more trials would mean nothing.
 
     """
-    before = cluster.supervisor.processes
+    before, carried = cluster.supervisor.processes, cluster.links().on
     cluster.scale({"worker-default": WORKERS})
     cluster.wait_until_ready()
     try:
         if DAG not in cluster.api.dag_ids():  # The user has other DAGs than those of the lab.
             dags.put(DAG, (roots.DATA / "dags" / f"{DAG}.py").read_text(encoding="utf-8"))
         for fault in selected:
+            _link(cluster, carries=fault.linked or carried)
             for _ in range(count):
                 yield _trial(cluster, fault)
     finally:
-        cluster.supervisor.apply(before)
+        cluster.supervisor.apply(wanted.beside(cluster.supervisor.processes, before))
+        _link(cluster, carries=carried)
+
+
+def _link(cluster: Cluster, *, carries: bool) -> None:
+    """Let workers go through clean links, or not."""
+    if carries:
+        cluster.carry_links()
+        cluster.set_links(links.SERVERS, CLEAN)
+        cluster.renew(cluster.astray())
+    elif cluster.links().ports:
+        cluster.drop_links()
 
 
 def summary(done: Sequence[Trial]) -> list[Row]:

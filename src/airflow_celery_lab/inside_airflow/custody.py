@@ -239,7 +239,7 @@ class Custody(Generic[Key]):
 
     def _should_answer(self, name: str, sight: Sight[Key]) -> bool:
         worker = sight.workers[name]
-        return (name, worker.incarnation) in self._heard or sight.wall - worker.started > YOUNG
+        return worker.far or (name, worker.incarnation) in self._heard or sight.wall - worker.started > YOUNG
 
     def _without_listener(self, sight: Sight[Key]) -> list[Key]:
         if not self._listener_timeout or sight.waiting is None:

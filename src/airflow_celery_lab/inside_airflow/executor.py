@@ -26,7 +26,7 @@ from airflow.providers.celery.executors.celery_executor import CeleryExecutor
 from airflow.utils.helpers import log_filename_template_renderer
 from sqlalchemy.exc import SQLAlchemyError
 
-from airflow_celery_lab.configuration import debugger, demand, names, services, settings
+from airflow_celery_lab.configuration import debugger, demand, links, names, services, settings
 from airflow_celery_lab.inside_airflow import custody, health, instances
 from airflow_celery_lab.inside_airflow.custody import Custody, Sight, Task, Verdict
 from airflow_celery_lab.inside_airflow.machines import QUIET, Machine, Worker
@@ -208,8 +208,9 @@ class LabCeleryExecutor(CeleryExecutor):
         )
 
     def _workers(self) -> dict[str, Worker]:
+        spoilt = links.read(self._settings.state).condition("redis") != links.CLEAN
         workers = {
-            name: Worker(record.pid, record.started, frozenset(record.queues), record.state == "stopping")
+            name: Worker(record.pid, record.started, frozenset(record.queues), record.state == "stopping", far=record.linked and spoilt)
             for name, record in self._records.items()
             if record.queues
         }

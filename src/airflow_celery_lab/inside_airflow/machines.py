@@ -25,6 +25,7 @@ class Worker(NamedTuple):
     started: float  #: seconds since the epoch
     queues: frozenset[str]  #: of its line in the Procfile
     leaves: bool = False  #: it finishes its tasks, and takes no others
+    far: bool = False  #: its link to Redis is slow or cut: that it has not answered yet says nothing
 
 
 class Machine(NamedTuple):

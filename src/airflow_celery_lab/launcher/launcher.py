@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from airflow_celery_lab.configuration import debugger, names, services
+from airflow_celery_lab.configuration import debugger, links, names, services
 from airflow_celery_lab.configuration import lab as labs
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.services import Service
@@ -45,6 +45,8 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
     name = names.process_name(environ) or (debugger.NAME if debugger.VARIABLE in environ else service.kind)
     lab = labs.load(environ)
     _refuse_name_of_a_line(lab, environ, name)
+    # A lab in the foreground has none: what it left when the power went counts no more.
+    found = links.read(lab.state) if service.kind == "worker" and supervisor != "honcho" else links.Links()
     now = time.time()
     record = Record(
         name,
@@ -59,6 +61,7 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
         lab.settings.dotenv_print,
         now,
         _parallelism(service, lab, environ),
+        found.on,
     )
     registration = Registration(lab.state, record)
 
@@ -78,7 +81,7 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
     folder = temporary.make(lab.state, name) if service.kind == "worker" else None
 
     def program(report: Callable[[str], None]) -> None:
-        _become(service, command, name, lab, folder, report)
+        _become(service, command, name, lab, found, folder, report)
 
     _mark(supervisor, markers.beginning(name))
     watched = _watched(supervisor) if debugger.VARIABLE not in environ else [os.getppid()]
@@ -138,6 +141,7 @@ def _become(
     command: Sequence[str],
     name: str,
     lab: Lab,
+    found: links.Links,
     folder: Path | None,
     report: Callable[[str], None],
 ) -> NoReturn:
@@ -159,7 +163,7 @@ def _become(
     try:
         for problem in environment.conflicts(lab.settings, os.environ):
             raise problem
-        variables = environment.of_process(lab, name, os.environ)
+        variables = environment.of_process(lab, name, os.environ, found.towards(lab.settings.ports))
         if folder:
             variables[temporary.VARIABLE] = str(folder)
         arguments = program.prepare(service, command, name, lab, variables, on_wait)

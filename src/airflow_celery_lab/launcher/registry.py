@@ -37,6 +37,7 @@ class Record(NamedTuple):
     dotenv: int = 0  #: what `.env` said when it was started (Settings.dotenv_print)
     started: float = 0.0  #: when its launcher was, in seconds since the epoch
     parallelism: int = 0  #: of a scheduler: how many tasks it runs at a time; 0 where that is not known
+    linked: bool = False  #: a worker that reaches its servers through the lab's links
 
 
 class Registration:

@@ -1,7 +1,7 @@
 """The gateway: listens for other machines on the one address on which the lab is exposed, with TLS, and relays to loopback.
 
 A process of its own for as long as a lab is exposed. It looks at the record of that again and again, so it follows
-`expose` without being started anew; and it never ends by itself, for in the foreground that would end the lab.
+`expose` without being started anew, and at what `slow` and `cut` have done to the links; and it never ends by itself, for in the foreground that would end the lab.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import resource
 from collections.abc import Callable, Mapping
 
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import exposure, settings
-from airflow_celery_lab.configuration.exposure import SERVERS
+from airflow_celery_lab.configuration import exposure, links, settings
 from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.errors import LabError
 from airflow_celery_lab.launcher import reaper
@@ -46,7 +45,7 @@ class _Gateway:
         self._settings = config
         self._say = say
         self._held: tuple[str, int] | None = None  #: the address on which it listens, and which authority has signed for it
-        self._relays: list[Relay] = []
+        self._relays: dict[str, Relay] = {}  #: by the server that each leads to
         self._told = ""
 
     async def run(self) -> int:
@@ -75,6 +74,9 @@ class _Gateway:
             except LabError as error:  # Such as an address that comes with a network which is not there now.
                 await self._close()
                 self._tell(f"waiting: {error}")
+        found = links.read(self._settings.state)
+        for name, relay in self._relays.items():
+            relay.condition = found.condition(name)
 
     def _open(self, address: str) -> None:
         """Listen.
@@ -84,11 +86,11 @@ class _Gateway:
 
         """
         tls = Authority(self._settings.state).server_context(address)
-        for name in SERVERS:
+        for name in links.SERVERS:
             port = getattr(self._settings.ports, name)
             relay = Relay(Address(address, port), Address(self._settings.client_host, port), tls=tls, pgsql=name == "postgres")
             relay.start()
-            self._relays.append(relay)
+            self._relays[name] = relay
         self._held = self._wanted(address)
 
     def _wanted(self, address: str) -> tuple[str, int]:
@@ -101,7 +103,8 @@ class _Gateway:
     async def _close(self) -> None:
         self._held = None
         while self._relays:
-            await self._relays.pop().close()
+            _, relay = self._relays.popitem()
+            await relay.close()
 
     def _tell(self, text: str) -> None:
         if text != self._told:

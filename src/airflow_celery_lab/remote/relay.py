@@ -2,7 +2,7 @@
 
 While a link is cut the relay accepts nobody, reads nothing, writes nothing and closes nothing: what hangs on it hangs, as with
 a cable that was pulled. The one difference: the kernel acknowledges what a client sends into the cut, so TCP's own keepalive
-notices nothing; whoever waits for an answer does.
+notices nothing; who waits for an answer does.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import demand, environment, files, procfile
+from airflow_celery_lab.configuration import demand, environment, files, links, procfile
 from airflow_celery_lab.configuration import lab as labs
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.state import State
@@ -49,6 +49,7 @@ def run(arguments: list[str], environ: Mapping[str, str], say: Say) -> int:
         ) from None
     lab.state.stopping.unlink(missing_ok=True)
     registry.forget_ends(lab.state)
+    links.forget(lab.state)  # Of a life in the background that has not ended by `down`.
     asked: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _frame: asked.append(received))

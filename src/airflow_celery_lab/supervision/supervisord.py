@@ -164,6 +164,12 @@ class Supervisor:
             pending = [name for name in pending if states.get(name) in ALIVE]
         return pending
 
+    def renew(self, names: Iterable[str]) -> None:
+        """Let `names` end, each in its own way; supervisord itself starts them again, also when the caller is gone by then."""
+        for name in names:
+            with suppress(_RefusedError):  # It ends already.
+                self._call("signalProcess", name, "TERM")
+
     def apply(self, processes: Processes, stale: Collection[str] = (), on_wait: Callable[[str], None] = lambda _reason: None) -> Plan:
         """Make `processes` the running ones, touch only what differs or is `stale`, and return what was done."""
         active = self._active_configuration()

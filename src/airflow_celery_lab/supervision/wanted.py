@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from airflow_celery_lab.configuration import names, procfile
+from airflow_celery_lab.configuration.links import PROCESS as LINKS
 from airflow_celery_lab.configuration.procfile import Line, Processes
 from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.launcher.registry import Record
@@ -65,6 +66,11 @@ def count(current: Processes, lines: Sequence[Line], name: str) -> int:
     """Return how many instances of the Procfile's line `name` there are in `current`."""
     known = {line.name for line in lines}
     return sum(_is_instance(other, name, known) for other in current)
+
+
+def beside(current: Processes, target: Processes) -> Processes:
+    """Return `target` with what commands of the lab have started beside the Procfile: the process that carries links."""
+    return {**target, **{name: command for name, command in current.items() if name == LINKS and name not in target}}
 
 
 def stop_order(processes: Processes) -> tuple[list[str], list[str]]:

@@ -13,7 +13,8 @@ from airflow_celery_lab.cluster import journal
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.judgement import Status
 from airflow_celery_lab.cluster.runs import FINAL
-from airflow_celery_lab.configuration import environment
+from airflow_celery_lab.configuration import environment, links
+from airflow_celery_lab.configuration.links import CLEAN, Condition
 from airflow_celery_lab.errors import AirflowError, UnknownProcessError
 from airflow_celery_lab.testing import shared
 from airflow_celery_lab.testing.run import LabRun, told
@@ -114,6 +115,39 @@ class AirflowLab:
 
         """
         self.cluster.resume(_named(name))
+
+    @told
+    def slow(self, server: str, delay: str) -> None:
+        """Let each answer of redis, postgres or webserver come later to workers and tasks, by a `delay` such as 200ms.
+
+        Raises:
+            LabError: there is no such server, or no such delay.
+
+        """
+        self._require_alone("slow")
+        self.cluster.spoil_links([server], Condition(delay=links.delay(delay) / 2))
+
+    @told
+    def cut(self, *servers: str) -> None:
+        """Let nothing get across between workers and redis, postgres or webserver, as without a cable.
+
+        Raises:
+            UnknownProcessError: there is no such server.
+
+        """
+        self._require_alone("cut")
+        self.cluster.spoil_links(servers, Condition(cut=True))
+
+    @told
+    def heal(self, *servers: str) -> None:
+        """Make links clean again, by default all.
+
+        Raises:
+            UnknownProcessError: there is no such server.
+
+        """
+        links.require_servers(servers)
+        self.cluster.set_links(servers or links.SERVERS, CLEAN)
 
     @told
     def stop(self, name: str | None) -> None:

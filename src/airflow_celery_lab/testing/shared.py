@@ -127,6 +127,8 @@ def put_back(cluster: Cluster) -> None:
     """
     for name in _paused(cluster):
         cluster.resume(name)
+    if cluster.links().ports:
+        cluster.drop_links()
     cluster.apply()
     cluster.up()
 

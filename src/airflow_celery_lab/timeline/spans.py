@@ -28,7 +28,7 @@ LOST, RESENT = ("worker lost", "heartbeat timeout"), "message lost"
 
 
 #: Those of the lab's acts that break something.
-FAULTS = ("kill", "pause", "experiment")
+FAULTS = ("kill", "pause", "slow", "cut", "experiment")
 #: States of a try that has not ended, whatever end an earlier try or turn has left.
 UNFINISHED = frozenset({*WAITING, "running", "restarting", *GIVEN_BACK})
 #: A worker whose name Airflow does not have.
