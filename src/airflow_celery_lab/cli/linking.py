@@ -69,6 +69,7 @@ def heal(
 
 
 def _set(cluster: Cluster, servers: Collection[str], condition: Condition, *, as_json: bool) -> None:
+    cluster.require_main()
     cluster.require_background()
     tell = _say(as_json=as_json)
     if not cluster.links().on:
