@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psutil
 
+from airflow_celery_lab.wait import wait_until
+
 #: A private network; no other can be met in it.
 NETWORK = "10.99.0"
 #: The name of a host's network card.
@@ -93,8 +95,9 @@ class Host:
         self._cable("down")
 
     def heal(self) -> None:
-        """Plug the cable in again."""
+        """Plug the cable in again, and wait until it carries."""
         self._cable("up")
+        wait_until(self._carries, PATIENCE, f"the cable of {self.name}", interval=0.02)
 
     def kill(self) -> None:
         """Switch the host off: all of its processes are killed at once, and the cable is pulled for good."""
@@ -104,6 +107,11 @@ class Host:
             first.wait(PATIENCE)
         for process in self._started:
             _kill_tree(process)
+
+    def _carries(self) -> str | None:
+        """Return why the cable does not carry anything: the kernel sets both of its ends up a moment after it was told to."""
+        ends = _in_network(self.pid, "ip", "link", "show", CARD), _in_network(self.switch, "ip", "-details", "link", "show", self.name)
+        return None if "state UP" in ends[0] and "state forwarding" in ends[1] else f"it shows {ends}"
 
     def _cable(self, state: str) -> None:
         _in_network(self.switch, "ip", "link", "set", self.name, state)
@@ -145,9 +153,10 @@ def _host(name: str, address: str, switch: int) -> Iterator[Host]:
         _in_network(pid, "ip", "link", "add", CARD, "type", "veth", "peer", "name", name, "netns", str(switch))
         _in_network(pid, "ip", "address", "add", f"{address}/24", "dev", CARD)
         _in_network(pid, "ip", "link", "set", CARD, "up")
-        _in_network(switch, "ip", "link", "set", name, "master", "lan", "up")
+        _in_network(switch, "ip", "link", "set", name, "master", "lan")
         host = Host(name, address, pid, switch)
         try:
+            host.heal()
             yield host
         finally:
             host.kill()
@@ -170,11 +179,12 @@ def _namespaces(name: str) -> Iterator[int]:
         _kill_tree(outer)
 
 
-def _in_network(pid: int, *command: str) -> None:
-    """Run a command of the kernel's tools in the network of a process; it sees pids as this machine counts them."""
+def _in_network(pid: int, *command: str) -> str:
+    """Return what a command of the kernel's tools prints in the network of a process; it sees pids as this machine counts them."""
     done = subprocess.run(["nsenter", f"--target={pid}", "--net", *command], capture_output=True, text=True, timeout=PATIENCE, check=False)
     if done.returncode:
         raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def _kill_tree(process: subprocess.Popen[str]) -> None:
