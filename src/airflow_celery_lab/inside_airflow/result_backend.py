@@ -20,7 +20,7 @@ SIZES = frozenset({"pool_size", "max_overflow", "pool_timeout", "pool_use_lifo",
 class PlainData:
     """Pickles results as Celery does, and reads them back as data alone.
 
-    Whoever may write a result could otherwise have the scheduler, which reads it, run code: also a worker of another machine.
+    Who may write a result could otherwise have the scheduler, which reads it, run code: also a worker of another machine.
     Celery itself writes nothing else there, as it has no other way to say than JSON what a task returned or raised.
     """
 

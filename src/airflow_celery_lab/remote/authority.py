@@ -18,7 +18,7 @@ from airflow_celery_lab.configuration.credentials import make_private_folder
 from airflow_celery_lab.configuration.state import State
 from airflow_celery_lab.errors import StateFolderError
 
-#: How long the authority is valid: longer than a lab is kept. Its certificates are made anew at each start of the gateway.
+#: How long the authority is valid: longer than a lab is kept. Its certificates are made at each start of the gateway.
 AUTHORITY_DAYS, SERVER_DAYS = 3650, 365
 #: The clock of a machine that joins may be behind by so much.
 SLACK = dt.timedelta(days=1)

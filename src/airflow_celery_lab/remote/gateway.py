@@ -1,7 +1,8 @@
 """The gateway: listens for other machines on the one address on which the lab is exposed, with TLS, and relays to loopback.
 
 A process of its own for as long as a lab is exposed. It looks at the record of that again and again, so it follows
-`expose` without being started anew, and at what `slow` and `cut` have done to the links; and it never ends by itself, for in the foreground that would end the lab.
+`expose` without a new start, and at what `slow` and `cut` have done to the links. It never ends by itself, for in the
+foreground that would end the lab.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def _make(data: Path, programs: Path, credentials: Credentials) -> None:
 def _make_worker_role(data: Path, programs: Path, note: Path, *, exposed: bool) -> None:
     """Make the role of workers of other machines; once, also where an older lab made the database.
 
-    Where the lab is not `exposed` it cannot log in: whoever takes that back while Postgres is away removes the note.
+    Where the lab is not `exposed` it cannot log in: who takes that back while Postgres is away removes the note.
     """
     print_of_it = hashlib.sha256(WORKER_ROLE.encode()).hexdigest()
     with suppress(OSError):  # It is wanted by `expose` alone, which says what is missing.
