@@ -68,15 +68,14 @@ class Browser:
             NotReadyError: the browser does not answer within ANSWER seconds.
 
         """
-        self._number += 1
-        self._connection.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
+        number = self._send(method, **parameters)
         while True:
             try:
                 message = json.loads(self._connection.recv(ANSWER))
             except TimeoutError as error:
                 raise NotReadyError(f"the browser does not answer {method}") from error
             self._note(message)
-            if message.get("id") == self._number:
+            if message.get("id") == number:
                 if "error" in message:
                     raise RefusedError(f"the browser refuses {method}: {message['error']['message']}")
                 return dict(message["result"])
@@ -151,6 +150,11 @@ class Browser:
         """Write what the window shows as a PNG."""
         picture.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
 
+    def _send(self, method: str, **parameters: Any) -> int:
+        self._number += 1
+        self._connection.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
+        return self._number
+
     def _note(self, message: dict[str, Any]) -> None:
         given = message.get("params", {})
         match message.get("method"):
@@ -161,6 +165,9 @@ class Browser:
                 self.errors.append(" ".join(str(item.get("value", item.get("description"))) for item in given["args"]))
             case "Log.entryAdded" if given["entry"]["level"] == "error":
                 self.errors.append(f"{given['entry']['text']} {given['entry'].get('url', '')}".strip())
+            case "Page.javascriptDialogOpening":  # The page does nothing until somebody presses its button.
+                self.errors.append(str(given["message"]))
+                self._send("Page.handleJavaScriptDialog", accept=True)
             case "Network.requestWillBeSent" if not given["request"]["url"].startswith("data:"):
                 self.requests.append(str(given["request"]["url"]))
 
