@@ -144,6 +144,7 @@ def wiring(lab: Lab, ports: Ports | None = None) -> dict[str, str]:
         "AIRFLOW_CONFIG": str(roots.DATA / "config" / "airflow.cfg"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(settings.dags),
         overrides.PLUGINS: str(settings.project / "plugins"),
+        overrides.BUNDLES: str(state.dag_bundles),
         overrides.EXECUTOR: overrides.LAB_EXECUTOR,
         "AIRFLOW__CORE__FERNET_KEY": credentials.fernet_key,
         overrides.TASKS_URL: f"{reached.url('webserver')}/execution/",

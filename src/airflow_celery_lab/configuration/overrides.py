@@ -16,6 +16,8 @@ from airflow_celery_lab.errors import SettingsError
 
 CONFIG, EXECUTOR = "AIRFLOW_CONFIG", "AIRFLOW__CORE__EXECUTOR"
 PLUGINS = "AIRFLOW__CORE__PLUGINS_FOLDER"
+#: Where bundles keep what they fetch, such as a repository. Airflow's own place would be one for all labs of the machine.
+BUNDLES = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH"
 HEALTH_CHECK = "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK"
 #: The executor of Airflow's that the lab's stands in for, under its name (`@task(executor="CeleryExecutor")`).
 CELERY_EXECUTOR = "CeleryExecutor"
@@ -29,6 +31,7 @@ FREE = frozenset(
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER",
         "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY",
         PLUGINS,
+        BUNDLES,
     }
 )
 #: The user's value counts where every process has it, which is `.env`.

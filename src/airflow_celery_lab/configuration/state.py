@@ -42,6 +42,11 @@ class State(NamedTuple):
         return self.home / "airflow"
 
     @property
+    def dag_bundles(self) -> Path:
+        """What bundles of DAGs have fetched, such as repositories."""
+        return self.airflow / "bundles"
+
+    @property
     def task_logs(self) -> Path:
         """What tasks have printed, in Airflow's own folders."""
         return self.home / "logs"

@@ -22,7 +22,7 @@ from airflow_celery_lab.remote.invitation import Invitation
 MACHINE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 #: Keys of Airflow's that must be the same on all machines: what one writes, another reads.
 SAME = re.compile(
-    "AIRFLOW__(OPERATORS__DEFAULT_QUEUE|CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT|SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"
+    "AIRFLOW__(OPERATORS__DEFAULT_QUEUE|DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST|CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT|SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"
     "|CORE__XCOM_BACKEND|COMMON_IO__XCOM_OBJECTSTORAGE_.+|LOGGING__REMOTE_.+)"
 )
 #: Seconds for an answer of the lab's Redis.
