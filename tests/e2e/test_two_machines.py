@@ -127,6 +127,7 @@ def test_a_run_is_spread_over_both_machines_and_its_logs_are_read_on_the_main_on
     tasks = home.tasks(home.start("run", "spread", "--json", "--conf", '{"seconds": 3}'))
 
     assert {task["worker"] for task in tasks} == {"worker-default", "worker@atlas"}
+    assert json.loads(home.lab("timeline", "spread", "--json"))["slots"] == {"worker-default": 8, "worker@atlas": 8}
     away = next(task for task in tasks if task["worker"] == "worker@atlas")
     there = [path.relative_to(atlas.state / "logs") for path in (atlas.state / "logs").glob(f"**/map_index={away['map_index']}/*.log")]
     here = home.state / "logs"

@@ -11,6 +11,7 @@ from typing import Any, cast
 import plotly.graph_objects
 import pytest
 
+from airflow_celery_lab.cluster.connections import Living
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.journal import Act
 from airflow_celery_lab.configuration.state import State
@@ -215,7 +216,7 @@ class Asked:
     def __init__(self, record: Recording, home: Path) -> None:
         self.api = self
         self.lab = SimpleNamespace(state=State(home))
-        self.records: dict[str, Any] = {}
+        self.workers: dict[str, Living] = {}
         self.tried: list[str] = []
         self.looks = 0
         self._record = record
@@ -231,8 +232,8 @@ class Asked:
         self.looks += 1
         return [event for event in self._record.events if event["event"] in kinds]
 
-    def slots(self) -> dict[str, int]:
-        return dict.fromkeys(self.records, 4)
+    def living(self) -> dict[str, Living]:
+        return self.workers
 
 
 class TestRecording:
@@ -252,7 +253,7 @@ class TestRecording:
         record = recorded("four_at_once")
         asked = Asked(record, tmp_path)
         end = spans.timeline(record).end
-        asked.records = {"old": SimpleNamespace(started=end - 100), "new": SimpleNamespace(started=end + 1)}
+        asked.workers = {"old": Living(4, started=end - 100), "new": Living(4, started=end + 1)}
 
         assert recording.record(cast("Cluster", asked), record.run).slots == {"old": 4}
 

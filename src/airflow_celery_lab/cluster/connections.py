@@ -6,12 +6,12 @@ import os
 from collections.abc import Mapping
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_celery_lab.cluster.broker import Broker
 from airflow_celery_lab.cluster.rest import AirflowApi
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import demand, environment, membership, procfile, services
+from airflow_celery_lab.configuration import demand, environment, exposure, membership, procfile, services
 from airflow_celery_lab.configuration import lab as labs
 from airflow_celery_lab.configuration.credentials import Credentials
 from airflow_celery_lab.configuration.lab import Lab
@@ -19,11 +19,19 @@ from airflow_celery_lab.configuration.procfile import Line
 from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.errors import ModeError, NotRunningError, UnknownProcessError
 from airflow_celery_lab.launcher import registry
+from airflow_celery_lab.launcher.lease import Lease
 from airflow_celery_lab.launcher.registry import Record
 from airflow_celery_lab.supervision.supervisord import Supervisor
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # The standard library has it from Python 3.11 on.
+
+
+class Living(NamedTuple):
+    """A worker that runs."""
+
+    slots: int
+    started: float  #: seconds since the epoch, by its machine's clock
 
 
 class Connections:
@@ -87,11 +95,34 @@ class Connections:
         """The running processes, as their launchers describe them."""
         return registry.running(self.lab.state)
 
+    def machines(self) -> dict[str, Lease]:
+        """Return the machines that have joined the lab, by name; none where Redis does not answer."""
+        if exposure.read(self.lab.state) is None:  # Nobody can join it.
+            return {}
+        from redis.exceptions import RedisError  # Most commands ask no Redis.
+
+        try:
+            return self.broker.machines()
+        except (RedisError, OSError):
+            return {}
+
+    def living(self) -> dict[str, Living]:
+        """Return the workers that run, here and on machines that have joined."""
+        given = environment.sizes(self.lab, self._environ)
+        here = {
+            name: Living(demand.slots(services.describe(record.command), given), record.started) for name, record in self.records.items()
+        }
+        there = {
+            name: Living(worker.slots, worker.started)
+            for machine in self.machines().values()
+            if machine.lives
+            for name, worker in machine.workers.items()
+        }
+        return {name: worker for name, worker in {**here, **there}.items() if worker.slots}
+
     def slots(self) -> dict[str, int]:
         """Return how many tasks each worker that runs takes at a time."""
-        given = environment.sizes(self.lab, self._environ)
-        found = {name: demand.slots(services.describe(record.command), given) for name, record in self.records.items()}
-        return {name: number for name, number in found.items() if number}
+        return {name: worker.slots for name, worker in self.living().items()}
 
     def record(self, name: str) -> Record:
         """Return what the launcher of a running process says of it.

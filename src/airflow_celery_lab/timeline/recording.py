@@ -37,6 +37,5 @@ def record(cluster: Cluster, run: Mapping[str, Any]) -> Recording:
     if any(event["event"] in GIVEN_BACK for event in events):
         events = api.events(*which, TAKEN, *GIVEN_BACK, *LOST, RESENT)
     now, end = time.time(), moment(run["end_date"])
-    records, slots = cluster.records, cluster.slots()
-    lived = {name: number for name, number in slots.items() if name in records and (end is None or records[name].started < end)}
+    lived = {name: worker.slots for name, worker in cluster.living().items() if end is None or worker.started < end}
     return Recording(run, tries, events, journal.read(cluster.lab.state), lived, now)
