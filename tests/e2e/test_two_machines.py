@@ -176,6 +176,17 @@ def test_a_machine_that_cannot_join_is_told_why(joined: tuple[Machine, Machine],
     assert not Path(other["LAB_HOME"], "membership.json").exists()
 
 
+def test_a_slow_link_is_no_loss(joined: tuple[Machine, Machine]) -> None:
+    home, _atlas = joined
+    home.lab("slow", "redis", "600ms")
+    try:
+        tasks = home.tasks(home.start("run", "spread", "--json", "--conf", '{"seconds": 8}'))
+        assert {task["worker"] for task in tasks} == {"worker-default", "worker@atlas"}
+        assert {task["try_number"] for task in tasks} == {1}
+    finally:
+        home.lab("heal")
+
+
 def test_the_tasks_of_a_machine_whose_cable_is_pulled_run_elsewhere_within_30_seconds_and_are_told_when_they_are_late(
     joined: tuple[Machine, Machine],
 ) -> None:
@@ -199,6 +210,25 @@ def test_the_tasks_of_a_machine_whose_cable_is_pulled_run_elsewhere_within_30_se
     atlas.host.heal()
     wait_until(lambda: None if LATE in log.read_text() else "not yet", 60, "the late tasks' end", interval=0.5)
     wait_until(lambda: None if "worker@atlas" in home.running() else "not yet", 60, "the worker of atlas", interval=0.5)
+
+
+def test_the_tasks_of_a_machine_that_is_switched_off_run_elsewhere_within_30_seconds(machines: tuple[Machine, Machine], token: str) -> None:
+    """The last one: that machine does not come back."""
+    home, atlas = machines
+    atlas.lab("join", token, "-d", "--queues", "default", "--concurrency", "8")
+    run = home.start("run", "spread", "--json", "--conf", '{"seconds": 5}')
+    until_both_work(home)
+
+    atlas.host.kill()
+    begin = time.time()
+
+    tasks = home.tasks(run)
+    lost = [task for task in tasks if task["try_number"] > 1]
+    assert lost
+    assert {task["worker"] for task in lost} == {"worker-default"}
+    assert max(_seconds(task["start"]) for task in lost) - begin < 30
+    warnings = json.loads(home.lab("status", "--json"))["warnings"]
+    assert any(warning.startswith("the machine atlas has not been heard of for ") for warning in warnings)
 
 
 def _seconds(text: str) -> float:
