@@ -73,15 +73,9 @@ def redis(lab: Lab) -> str | None:
     where = f"Redis on port {lab.settings.ports.redis}"
     try:
         with socket.create_connection((lab.settings.client_host, lab.settings.ports.redis), timeout=TIMEOUT) as connection:
-            connection.sendall(f"AUTH {lab.credentials.redis_password}\r\nPING\r\n".encode())
-            answer = b""
-            while answer.count(b"\r\n") < len(("AUTH", "PING")) and (data := connection.recv(512)):
-                answer += data
+            return _pong(connection, where, lab.credentials.redis_password)
     except OSError as error:
         return f"{where}: {error.strerror or error}"
-    if b"+PONG" in answer:
-        return None
-    return f"{where}: {answer.decode(errors='replace').splitlines()[0] if answer else 'no answer'}"
 
 
 def main_machine(state: State, member: Membership) -> str | None:
@@ -96,13 +90,16 @@ def main_machine(state: State, member: Membership) -> str | None:
             socket.create_connection((split.hostname or "", split.port or 0), timeout=TIMEOUT) as plain,
             context.wrap_socket(plain, server_hostname=split.hostname) as connection,
         ):
-            user, password = unquote(split.username or "default"), unquote(split.password or "")
-            connection.sendall(f"AUTH {user} {password}\r\nPING\r\n".encode())
-            answer = b""
-            while answer.count(b"\r\n") < len(("AUTH", "PING")) and (data := connection.recv(512)):
-                answer += data
+            return _pong(connection, where, unquote(split.username or "default"), unquote(split.password or ""))
     except OSError as error:
         return f"{where}: {error.strerror or error}"
+
+
+def _pong(connection: socket.socket, where: str, *login: str) -> str | None:
+    connection.sendall(f"AUTH {' '.join(login)}\r\nPING\r\n".encode())
+    answer = b""
+    while answer.count(b"\r\n") < len(("AUTH", "PING")) and (data := connection.recv(512)):
+        answer += data
     if b"+PONG" in answer:
         return None
     return f"{where}: {answer.decode(errors='replace').splitlines()[0] if answer else 'no answer'}"
