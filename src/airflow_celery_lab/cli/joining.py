@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import sys
 from getpass import getpass
@@ -14,12 +13,10 @@ import typer
 from airflow_celery_lab.cli.app import app, progress, say
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import membership, procfile, services, settings
+from airflow_celery_lab.configuration import membership, names, procfile, services, settings
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.errors import AlreadyRunningError, JoinError
 
-#: A machine's name, which stands after the `@` in the names of its workers.
-MACHINE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 #: In place of a token, as other programs have it.
 STANDARD_INPUT = "-"
 
@@ -34,7 +31,7 @@ def join(
 ) -> None:
     """Run this folder's workers for a lab on another machine, until Ctrl-C, or in the background."""
     machine = name or socket.gethostname().partition(".")[0]
-    if not MACHINE.fullmatch(machine):
+    if not names.MACHINE.fullmatch(machine):
         raise typer.BadParameter(f"{machine!r} is not up to 63 letters, digits and hyphens", param_hint="--name")
     if concurrency and not queues:
         raise typer.BadParameter("is for the worker of --queues; the Procfile's workers have their own", param_hint="--concurrency")

@@ -10,7 +10,7 @@ from airflow_celery_lab.cluster import journal, link_status
 from airflow_celery_lab.cluster.lifecycle import Lifecycle
 from airflow_celery_lab.cluster.readiness import OnWait, quietly
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import links
+from airflow_celery_lab.configuration import links, procfile
 from airflow_celery_lab.configuration.links import Condition, Links
 from airflow_celery_lab.configuration.services import LINKS
 from airflow_celery_lab.errors import NotReadyError, StateFolderError
@@ -44,7 +44,7 @@ class Linked(Lifecycle):
                 self._write(found)
             processes = self.supervisor.processes
             if links.PROCESS not in processes:
-                command = f"{_prefix(list(processes.values()))} exec {LINKS}"
+                command = f"{procfile.prefix_of(processes)} exec {LINKS}"
                 journal.note(self.lab.state, "added", [links.PROCESS])
                 self.supervisor.apply({**processes, links.PROCESS: command})
             elif self.supervisor.states().get(links.PROCESS) in GIVEN_UP:
@@ -143,11 +143,6 @@ class Linked(Lifecycle):
             return None if link_status.is_held(self.lab.state, self.records) else "it has not taken in how the links are"
 
         wait_until(probe, SHORTLY, links.PROCESS, advice=f"see its log, {path}", interval=0.02, on_wait=on_wait)
-
-
-def _prefix(commands: Collection[str]) -> str:
-    """Return what stands before `exec` in the lab's lines."""
-    return next(line for line in commands if " exec " in line).split(" exec ")[0]
 
 
 def _free_ports(host: str) -> dict[str, int]:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 VARIABLE = "LAB_NAME"
 #: Between a process and the machine that it runs on, where that is not the lab's own.
 AT = "@"
+#: The name of a machine: up to 63 letters, digits and hyphens.
+MACHINE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 #: Tells a scheduler to answer at /health: of several, one has the port.
 HEALTH_CHECK = "LAB_HEALTH_CHECK"
 

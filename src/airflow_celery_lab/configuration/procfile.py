@@ -73,7 +73,7 @@ def of_member(lines: Sequence[Line], member: Membership, project: Path) -> list[
         ProcfileError: there is no worker.
 
     """
-    launcher = SCRIPT if (project / SCRIPT).exists() else NAME
+    launcher = _launcher(project)
     workers = [line for line in lines if line.service.kind == "worker"]
     if member.queues:
         slots = f" --concurrency {member.concurrency}" if member.concurrency else ""
@@ -104,9 +104,17 @@ def with_gateway(lines: Sequence[Line], project: Path) -> list[Line]:
             f"the lab is exposed, and {services.GATEWAY!r} is the name of the process for that; rename that line of the Procfile.",
             process=services.GATEWAY,
         )
-    launcher = SCRIPT if (project / SCRIPT).exists() else NAME
-    command = f"{launcher} exec {services.GATEWAY}"
+    command = f"{_launcher(project)} exec {services.GATEWAY}"
     return [*lines, Line(services.GATEWAY, command, service_of(command))]
+
+
+def prefix_of(processes: Processes) -> str:
+    """Return what stands before ` exec ` in the lab's own lines: the launcher, and what its shell does first."""
+    return next(command for command in processes.values() if " exec " in command).split(" exec ")[0]
+
+
+def _launcher(project: Path) -> str:
+    return SCRIPT if (project / SCRIPT).exists() else NAME
 
 
 def read(project: Path, variables: Mapping[str, str] | None = None, named: Path | None = None) -> list[Line]:

@@ -94,7 +94,7 @@ class Bench:
 
         """
         self._require_free({name for line in lines for name in line.variables})
-        prefix = next(line for line in self._before.values() if " exec " in line).split(" exec ")[0]
+        prefix = procfile.prefix_of(self._before)
         own = {WORKER.format(number): line.command(prefix) for number, line in enumerate(lines, start=1)}
         # `Cluster.apply` would start again what is stale, which is the user's to decide.
         plan = self.cluster.supervisor.apply({**self._before, **own})

@@ -11,7 +11,7 @@ from airflow_celery_lab.experiments import figures, outages
 from airflow_celery_lab.experiments.bench import Bench
 from airflow_celery_lab.experiments.experiment import Check, Experiment, Finding, Measurement, Plan, Setting
 from airflow_celery_lab.experiments.figures import told
-from airflow_celery_lab.experiments.outages import AWAY, DUE, NUMBER, OTHER, RUNS, SECONDS, SOON, WAITS
+from airflow_celery_lab.experiments.outages import AWAY, DUE, EXPECTED, NUMBER, OTHER, RUNS, SOON
 from airflow_celery_lab.experiments.worker_line import QUEUE, WorkerLine
 from airflow_celery_lab.inside_airflow.experiment_groups import Group
 from airflow_celery_lab.timeline.spans import Span, Timeline
@@ -37,12 +37,7 @@ def measure_cut(bench: Bench) -> Measurement:
         with bench.spoilt(REDIS, Condition(cut=True)):
             bench.let_pass(AWAY, "the link to redis is cut")
 
-    groups = [
-        Group(DUE, OTHER, SECONDS[DUE], NUMBER[DUE], priority=3, deferred=True),
-        Group(RUNS, QUEUE, SECONDS[RUNS], NUMBER[RUNS], priority=2),
-        Group(WAITS, QUEUE, SECONDS[WAITS], NUMBER[WAITS]),
-    ]
-    return Measurement(Plan(), {CUT: bench.run(dag_id, groups, cut)})
+    return Measurement(Plan(), {CUT: bench.run(dag_id, outages.GROUPS, cut)})
 
 
 def judge_cut(found: Measurement) -> Finding:
@@ -52,32 +47,18 @@ def judge_cut(found: Measurement) -> Finding:
     if cut is None or healed is None:
         return Finding([Check("the link to redis is cut for a while", "it was not", None)], {})
     down, up = cut.when, healed.when
-    held = figures.spans(timeline, "running", RUNS)
-    later = [span for span in figures.spans(timeline, "running", WAITS, DUE) if span.start > down]
-    after = [span.start - up for span in later if span.start >= up]
-    ended = sum(down < timeline.until(span) < up and span.state == "success" for span in held)
-    expected = NUMBER[WAITS] + NUMBER[DUE]
-    checks = [
-        Check(
-            f"the {NUMBER[RUNS]} tasks that run go on, and end while the link is cut",
-            f"{ended} of {NUMBER[RUNS]}",
-            ended == len(held) == NUMBER[RUNS],
-        ),
-        Check("nothing else begins meanwhile", outages.early(later, up), len(after) == len(later)),
-        Check(
-            f"all {expected} that have waited begin, the last at most {SOON:g} s after the link is healed",
-            f"{len(after)} of {expected}, the last {told(max(after, default=None))} after that",
-            len(after) == expected and max(after) <= SOON,
-        ),
-        Check("no task runs twice", *outages.repeated(timeline)),
-        Check("the run succeeds", timeline.state, timeline.state == "success"),
-    ]
+    after = outages.begun_after(timeline, down, up)
+    begins = Check(
+        f"all {EXPECTED} that have waited begin, the last at most {SOON:g} s after the link is healed",
+        f"{len(after)} of {EXPECTED}, the last {told(max(after, default=None))} after that",
+        len(after) == EXPECTED and max(after) <= SOON,
+    )
     numbers = {
         "seconds for which the link was cut": figures.rounded(up - down),
         "seconds from its healing until the first task begins": figures.rounded(min(after, default=None)),
         "seconds from its healing until the last task begins": figures.rounded(max(after, default=None)),
     }
-    return Finding(checks, numbers)
+    return Finding(outages.checks(timeline, down, up, "while the link is cut", begins), numbers)
 
 
 def measure_slow(bench: Bench) -> Measurement:

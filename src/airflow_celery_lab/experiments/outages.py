@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from airflow_celery_lab.experiments import figures
@@ -25,6 +24,14 @@ AWAY = 12.0
 #: Seconds in which all that has waited begins, at most, when all of the lab is ready again. How long that takes is up to the machine.
 SOON = 10.0
 READY = "seconds from its start until all of the lab is ready"
+#: What runs, what waits for a slot, and what comes due.
+GROUPS = (
+    Group(DUE, OTHER, SECONDS[DUE], NUMBER[DUE], priority=3, deferred=True),
+    Group(RUNS, QUEUE, SECONDS[RUNS], NUMBER[RUNS], priority=2),
+    Group(WAITS, QUEUE, SECONDS[WAITS], NUMBER[WAITS]),
+)
+#: Tasks that begin after it.
+EXPECTED = NUMBER[WAITS] + NUMBER[DUE]
 
 
 @dataclass(frozen=True)
@@ -46,12 +53,7 @@ class Outage:
             bench.wait_for_tasks(dag_id, run_id, NUMBER[RUNS])
             seen[READY] = bench.take_away(names, AWAY)
 
-        groups = [
-            Group(DUE, OTHER, SECONDS[DUE], NUMBER[DUE], priority=3, deferred=True),
-            Group(RUNS, QUEUE, SECONDS[RUNS], NUMBER[RUNS], priority=2),
-            Group(WAITS, QUEUE, SECONDS[WAITS], NUMBER[WAITS]),
-        ]
-        return Measurement(Plan({"away": ", ".join(names)}), {self.part: bench.run(dag_id, groups, take_away)}, seen)
+        return Measurement(Plan({"away": ", ".join(names)}), {self.part: bench.run(dag_id, GROUPS, take_away)}, seen)
 
     def judge(self, found: Measurement) -> Finding:
         """See what ended and began while it was away, and what came after it."""
@@ -60,40 +62,47 @@ class Outage:
         if stop is None or start is None:
             return Finding([Check(f"{name} is away for a while", "it was not", None)], {})
         down, up = stop.when, start.when
-        held = figures.spans(timeline, "running", RUNS)
-        later = [span for span in figures.spans(timeline, "running", WAITS, DUE) if span.start > down]
-        after = [span.start - up for span in later if span.start >= up]
+        after = begun_after(timeline, down, up)
         late = max(after, default=0.0) - found.seen.get(READY, 0.0)
-        ended = sum(down < timeline.until(span) < up and span.state == "success" for span in held)
-        expected = NUMBER[WAITS] + NUMBER[DUE]
-        checks = [
-            Check(
-                f"the {NUMBER[RUNS]} tasks that run go on, and end while {name} is away",
-                f"{ended} of {NUMBER[RUNS]}",
-                ended == len(held) == NUMBER[RUNS],
-            ),
-            Check("nothing else begins meanwhile", early(later, up), len(after) == len(later)),
-            Check(
-                f"all {expected} that have waited begin, the last at most {SOON:g} s after the lab is ready again",
-                f"{len(after)} of {expected}, the last {told(abs(late))} {'after' if late > 0 else 'before'} that",
-                len(after) == expected and late <= SOON,
-            ),
-            Check("no task runs twice", *repeated(timeline)),
-            Check("the run succeeds", timeline.state, timeline.state == "success"),
-        ]
+        begins = Check(
+            f"all {EXPECTED} that have waited begin, the last at most {SOON:g} s after the lab is ready again",
+            f"{len(after)} of {EXPECTED}, the last {told(abs(late))} {'after' if late > 0 else 'before'} that",
+            len(after) == EXPECTED and late <= SOON,
+        )
         numbers = {
             "seconds away": figures.rounded(up - down),
             "seconds from its start until the first task begins": figures.rounded(min(after, default=None)),
             "seconds from its start until the last task begins": figures.rounded(max(after, default=None)),
             READY: figures.rounded(found.seen.get(READY)),
         }
-        return Finding(checks, numbers)
+        return Finding(checks(timeline, down, up, f"while {name} is away", begins), numbers)
 
 
-def early(later: Sequence[Span], up: float) -> str:
-    """Return which of the spans began before what was away was back."""
-    names = sorted(span.name for span in later if span.start < up)
-    return f"{', '.join(names)} did" if names else "nothing did"
+def checks(timeline: Timeline, down: float, up: float, meanwhile: str, begins: Check) -> list[Check]:
+    """Return what is asked of the tasks of GROUPS where something was away from `down` to `up`, in seconds since the epoch."""
+    held = figures.spans(timeline, "running", RUNS)
+    ended = sum(down < timeline.until(span) < up and span.state == "success" for span in held)
+    early = sorted(span.name for span in _later(timeline, down) if span.start < up)
+    return [
+        Check(
+            f"the {NUMBER[RUNS]} tasks that run go on, and end {meanwhile}",
+            f"{ended} of {NUMBER[RUNS]}",
+            ended == len(held) == NUMBER[RUNS],
+        ),
+        Check("nothing else begins meanwhile", f"{', '.join(early)} did" if early else "nothing did", not early),
+        begins,
+        Check("no task runs twice", *repeated(timeline)),
+        Check("the run succeeds", timeline.state, timeline.state == "success"),
+    ]
+
+
+def begun_after(timeline: Timeline, down: float, up: float) -> list[float]:
+    """Return the seconds from `up` until each task began that had waited or come due since `down`, of those that began after it."""
+    return [span.start - up for span in _later(timeline, down) if span.start >= up]
+
+
+def _later(timeline: Timeline, down: float) -> list[Span]:
+    return [span for span in figures.spans(timeline, "running", WAITS, DUE) if span.start > down]
 
 
 def repeated(timeline: Timeline) -> tuple[str, bool]:

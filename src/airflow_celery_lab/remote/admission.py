@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from airflow_celery_lab.configuration import exposure, likeness
+from airflow_celery_lab.configuration import exposure, likeness, names
 from airflow_celery_lab.configuration.environment import DATABASE, of_process, wiring
 from airflow_celery_lab.configuration.exposure import WORKER, Exposure
 from airflow_celery_lab.configuration.lab import Lab
@@ -18,8 +18,6 @@ from airflow_celery_lab.remote import release
 from airflow_celery_lab.remote.authority import Authority
 from airflow_celery_lab.remote.invitation import Invitation
 
-#: A name that stands in a worker's name, after the `@`.
-MACHINE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 #: Keys of Airflow's that must be the same on all machines: what one writes, another reads.
 SAME = re.compile(
     "AIRFLOW__(OPERATORS__DEFAULT_QUEUE|DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST|CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT|SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"
@@ -50,7 +48,7 @@ def read(asked: Any) -> Machine:
     """
     if isinstance(asked, Mapping) and isinstance(asked.get("secret"), str):
         name, address = str(asked.get("machine")), str(asked.get("address"))
-        if not MACHINE.fullmatch(name):
+        if not names.MACHINE.fullmatch(name):
             raise RefusedError(f"{name!r} is not a name for a machine: up to 63 letters, digits and hyphens.")
         with suppress(ValueError):
             return Machine(bytes.fromhex(asked["secret"]), name, str(ipaddress.ip_address(address)))

@@ -17,12 +17,11 @@ from airflow_celery_lab.configuration import lab as labs
 from airflow_celery_lab.errors import LabError
 from airflow_celery_lab.remote import admission
 from airflow_celery_lab.remote.authority import Authority
+from airflow_celery_lab.web import messages
 
 #: Bytes of a request; what is longer is not read.
 LONGEST = 16_384
-NOT_FOUND, FORBIDDEN, TOO_LONG, UNAVAILABLE = 404, 403, 413, 503
-#: What is answered holds passwords.
-UNCACHED = {"Cache-Control": "no-store"}
+NOT_FOUND = 404
 
 
 def router() -> APIRouter:
@@ -41,11 +40,9 @@ def _authority() -> Response:
 
 
 async def _join(request: Request) -> Response:
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > LONGEST:
-            return _sentence("this is too long for a machine that joins.", TOO_LONG)
+    body = await messages.body(request, LONGEST)
+    if body is None:
+        return messages.sentence("this is too long for a machine that joins.", messages.TOO_LONG)
     return await run_in_threadpool(_admit, body)
 
 
@@ -55,12 +52,12 @@ def _admit(body: bytes) -> Response:
         lab = labs.load(os.environ, writing=False)
         answer = admission.admit(lab, machine, os.environ)
     except admission.RefusedError as refusal:
-        return _sentence(str(refusal), FORBIDDEN)
+        return messages.sentence(str(refusal), messages.FORBIDDEN)
     except (LabError, OSError) as error:
         logging.getLogger(__name__).warning("A machine could not join: %s", error)
-        return _sentence("the main machine cannot answer now; the log of its api-server says why.", UNAVAILABLE)
+        return messages.sentence("the main machine cannot answer now; the log of its api-server says why.", messages.UNAVAILABLE)
     journal.note(lab.state, "join", [machine.name])
-    return JSONResponse(answer, headers=UNCACHED)
+    return JSONResponse(answer, headers=messages.UNCACHED)
 
 
 def _json(body: bytes) -> Any:
@@ -68,7 +65,3 @@ def _json(body: bytes) -> Any:
         return json.loads(body)
     except ValueError:
         return None
-
-
-def _sentence(text: str, status: int) -> JSONResponse:
-    return JSONResponse({"detail": text}, status, headers=UNCACHED)

@@ -16,10 +16,11 @@ from airflow_celery_lab.configuration import exposure, settings
 from airflow_celery_lab.configuration.exposure import WORKER
 from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.remote import sent_logs
+from airflow_celery_lab.web import messages
 
 #: Bytes in one request, as the sender has it.
 LONGEST = sent_logs.PART
-DONE, MISUNDERSTOOD, FORBIDDEN, TOO_LONG, UNAVAILABLE = 204, 400, 403, 413, 503
+DONE, MISUNDERSTOOD = 204, 400
 
 
 def router() -> APIRouter:
@@ -32,20 +33,18 @@ def router() -> APIRouter:
 async def _take(name: str, request: Request) -> Response:
     config = settings.load(os.environ)
     if not _may_send(config, request.headers.get("Authorization", "")):
-        return _sentence("the user and the password are not those of a machine that has joined.", FORBIDDEN)
+        return messages.sentence("the user and the password are not those of a machine that has joined.", messages.FORBIDDEN)
     begin = request.headers.get(sent_logs.BEGIN, "")
     log, note = sent_logs.place(_folder(config), name), sent_logs.place(config.state.received_logs, name)
     if log is None or note is None or not begin.isdecimal():
-        return _sentence("this is no part of a task's log.", MISUNDERSTOOD)
-    part = b""
-    async for piece in request.stream():
-        part += piece
-        if len(part) > LONGEST:
-            return _sentence("this is too long for a part of a log.", TOO_LONG)
+        return messages.sentence("this is no part of a task's log.", MISUNDERSTOOD)
+    part = await messages.body(request, LONGEST)
+    if part is None:
+        return messages.sentence("this is too long for a part of a log.", messages.TOO_LONG)
     try:
         received = await run_in_threadpool(sent_logs.take, log, note, int(begin), part)
     except (OSError, ValueError) as error:
-        return _sentence(f"the log cannot be written: {error}.", UNAVAILABLE)
+        return messages.sentence(f"the log cannot be written: {error}.", messages.UNAVAILABLE)
     if received is not None:
         return JSONResponse({"detail": "something is missing before that."}, sent_logs.TOO_FAR, headers={sent_logs.RECEIVED: str(received)})
     return Response(status_code=DONE)
@@ -62,7 +61,3 @@ def _may_send(config: Settings, authorization: str) -> bool:
 def _folder(config: Settings) -> Path:
     """Return where this api-server reads its tasks' logs: the user may have another folder."""
     return Path(os.environ.get(sent_logs.LOG_FOLDER) or config.state.task_logs)
-
-
-def _sentence(text: str, status: int) -> JSONResponse:
-    return JSONResponse({"detail": text}, status)
