@@ -18,6 +18,10 @@ def main(arguments: list[str]) -> int:
             from airflow_celery_lab.launcher import launcher
 
             return launcher.main(arguments[1:], os.environ)
+        if arguments[:1] == ["forkserver"]:
+            from airflow_celery_lab.inside_airflow import forkserver
+
+            return forkserver.main(os.environ)
         if arguments[:1] == ["foreground"]:
             from airflow_celery_lab.supervision import honcho
 

@@ -37,7 +37,7 @@ GUARD = """
 import os, signal, sys
 from airflow_celery_lab.launcher import guard
 stop = guard.Stop(signal.SIGTERM, grace=lambda died: 0.2, blocked=lambda died: False, patience=1)
-silent = guard.Observer(*[lambda event: None] * 3)
+silent = guard.Observer(*[lambda event: None] * 4)
 sys.exit(guard.run(lambda report: os.execvp(sys.argv[1], sys.argv[1:]), stop, [], silent))
 """
 

@@ -210,6 +210,7 @@ def test_the_committed_procfile_is_the_whole_cluster() -> None:
     assert {name: service.kind for name, service in services.items()} == {
         "postgres": "postgres",
         "redis": "redis",
+        "forkserver": "forkserver",
         "webserver": "api-server",
         "scheduler": "scheduler",
         "dag-processor": "dag-processor",

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import psutil
 
+from airflow_celery_lab.configuration.services import FORKSERVER, describe
 from airflow_celery_lab.launcher.registry import Record
 
 #: Begins the title that Airflow gives to the process of a task.
@@ -15,9 +16,21 @@ TASK = "airflow worker -- "
 
 
 def pids(record: Record) -> set[int]:
-    """Return the pids of a process: its launcher's and all below; none when it has ended."""
+    """Return the pids of a process: its launcher's and all below; none when it has ended.
+
+    What the forkserver has forked belongs to the processes that it was forked for.
+    """
+    if not psutil.pid_exists(record.pid):
+        return set()
+    found = _tree(record.pid) | (_tree(record.reaper) if record.reaper else set())
+    if describe(record.command).kind == FORKSERVER and record.main_pid:
+        found -= _tree(record.main_pid) - {record.main_pid}
+    return found
+
+
+def _tree(pid: int) -> set[int]:
     with suppress(psutil.NoSuchProcess):
-        return {record.pid, *(child.pid for child in psutil.Process(record.pid).children(recursive=True))}
+        return {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
     return set()
 
 

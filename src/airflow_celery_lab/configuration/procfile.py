@@ -23,7 +23,7 @@ CELERY = "celery"
 #: Name of the worker that `join --queues` runs.
 WORKER = "worker"
 #: Kinds of which a line runs once.
-ALONE = ("autoscaler", services.GATEWAY)
+ALONE = ("autoscaler", services.FORKSERVER, services.GATEWAY)
 
 #: The command of each process, by the process's name.
 Processes = Mapping[str, str]
@@ -265,7 +265,7 @@ def service_of(command: str) -> Service:
     if any(_launched(words) is not None for words in before):
         raise ProcfileError("the launcher must be in the last command of the line; put what follows it into a script.")
     launched = _launched(last)
-    for own in (services.AUTOSCALE, services.GATEWAY):
+    for own in (services.AUTOSCALE, services.FORKSERVER, services.GATEWAY):
         if launched is None and (bare := _after_launcher(last, own)) is not None:
             raise ProcfileError(f"the launcher is missing; write `{typed()} exec {' '.join([own, *bare])}`.")
     return services.without_launcher() if launched is None else services.describe(launched)

@@ -28,15 +28,15 @@ COMPONENTS = {
     "dag-processor": "dag_processor",
     "triggerer": "triggerer",
 }
-#: The lab's own programs: two for a Procfile, and two that commands start.
-AUTOSCALE, GATEWAY, LINKS = "autoscale", "gateway", "links"
+#: The lab's own programs: three for a Procfile, and two that commands start.
+AUTOSCALE, FORKSERVER, GATEWAY, LINKS = "autoscale", "forkserver", "gateway", "links"
 #: What speaks for a machine that has joined another one's lab.
 PRESENCE = "presence"
 #: What of a worker's line comes before its options.
 WORKER_COMMAND = ("airflow", "celery", "worker")
 #: The launcher in a line: a checkout's script, or the console script that comes with the package.
 LAUNCHERS = ("lab", NAME)
-PROGRAMS = ("postgres", "redis", "airflow", "celery", AUTOSCALE, GATEWAY, LINKS, PRESENCE)
+PROGRAMS = ("postgres", "redis", "airflow", "celery", AUTOSCALE, FORKSERVER, GATEWAY, LINKS, PRESENCE)
 
 #: What the lab sets of its servers, and where its processes look for them.
 SERVER_OPTIONS = {
@@ -54,7 +54,7 @@ QUEUE = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 class Service(NamedTuple):
     """One process as its command line describes it."""
 
-    kind: str  #: postgres, redis, worker, flower, autoscaler, gateway, links, presence, a key of COMPONENTS, other, or own: without the launcher
+    kind: str  #: postgres, redis, forkserver, worker, flower, autoscaler, gateway, links, presence, a key of COMPONENTS, other, or own: without the launcher
     needs: frozenset[str]  #: of "postgres", "redis", "schema"
     stop_signal: signal.Signals
     stops_last: bool  #: others need it while they stop
@@ -90,15 +90,15 @@ def describe(command: Sequence[str]) -> Service:
         return _service("flower", "redis")
     if program == AUTOSCALE:
         return _service("autoscaler", "postgres", "redis", "schema")._replace(ranges=ranges.parse(rest))
-    if program == GATEWAY:
-        return _gateway(rest)
+    if program in {FORKSERVER, GATEWAY}:
+        return _without_options(program, rest)
     return _service(PRESENCE, stops_last=True) if program == PRESENCE else _other(program)
 
 
-def _gateway(words: Sequence[str]) -> Service:
+def _without_options(program: str, words: Sequence[str]) -> Service:
     if words:
-        raise ProcfileError(f"`{GATEWAY}` takes no options, and {words[0]!r} is one; it listens on the address that `expose` was told.")
-    return _service(GATEWAY)
+        raise ProcfileError(f"`{program}` takes no options, and {words[0]!r} is one; remove it.")
+    return _service(program)
 
 
 def _other(program: str) -> Service:

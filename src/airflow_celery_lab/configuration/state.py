@@ -193,6 +193,11 @@ class State(NamedTuple):
         return self.home / "supervisor.sock"
 
     @property
+    def forkserver(self) -> Path:
+        """Where the forkserver listens."""
+        return self.home / "forkserver.sock"
+
+    @property
     def membership(self) -> Path:
         """What this folder has of the lab that it has joined, mode 0600."""
         return self.home / "membership.json"

@@ -25,7 +25,7 @@ def read(found: Settings, environ: Mapping[str, str]) -> Project:
 
     """
     # Between pods there is no gateway.
-    lines = [line for line in procfile.of(found, environ) if line.service.kind != services.GATEWAY]
+    lines = [line for line in procfile.of(found, environ) if line.service.kind not in (services.FORKSERVER, services.GATEWAY)]
     kinds = Counter(line.service.kind for line in lines)
     variables = found.variables
     lab = settings.read((roots.DATA / "config" / "airflow.cfg").read_text(encoding="utf-8"))

@@ -39,5 +39,11 @@ log_levels.apply(LOGGING_CONFIG.setdefault("loggers", {}))
 if (folder := conf.get("core", "dags_folder")) not in sys.path:
     sys.path.append(folder)
 
-if sys.argv[1:2] == ["dag-processor"]:
-    shared_ids.watch()
+
+def begin() -> None:
+    """Do what one kind of process alone needs, as its arguments say; a process from the forkserver has them later than this module."""
+    if sys.argv[1:2] == ["dag-processor"]:
+        shared_ids.watch()
+
+
+begin()

@@ -19,11 +19,11 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from airflow_celery_lab.launcher import process_table, reaper, tree
-from airflow_celery_lab.launcher.reaper import POLL, STOP_SIGNALS, Program, Reaper
+from airflow_celery_lab.launcher.reaper import POLL, STOP_SIGNALS, Reaper
 
 #: Seconds that such a program has for its own end.
 ALONE = 1.5
@@ -37,28 +37,52 @@ class Stop(NamedTuple):
     blocked: Callable[[bool], bool]  #: must the signal wait for others? Given the same
     patience: float  #: seconds after which it waits no longer
     ends_alone: bool = False  #: has the program nothing more to do, once it is stopped and all below it has ended?
+    alone: bool = False  #: does what the program has forked answer for itself, and stay?
+
+
+class Interrupt(NamedTuple):
+    """Whether the supervisor wants the end already, while the program is not yet started."""
+
+    wakeup: int  #: readable after a signal
+    requests: Sequence[int]
+
+    def wait(self, seconds: float, *files: int) -> bool:
+        """Wait until one of `files` is readable, for so long; return whether the end is wanted."""
+        ready, _, _ = select.select([self.wakeup, *files], [], [], seconds)
+        if self.wakeup in ready:
+            reaper.drain(self.wakeup)
+        return bool(self.requests)
+
+
+#: Starts the reaper, and with it the program; returns None when it was interrupted.
+Start = Callable[[Interrupt], Reaper | None]
 
 
 class Observer(NamedTuple):
     """Is told what the program does."""
 
+    started: Callable[[int], None]  #: given the reaper's pid
     waiting: Callable[[str], None]  #: given what for
     running: Callable[[int], None]  #: given the program's pid
     stopping: Callable[[int], None]
 
 
-def run(program: Program, stop: Stop, watched: Iterable[int], observer: Observer) -> int:
-    """Run `program` in a child, and return its exit status; 128 + N when signal N ended it.
+def run(start: Start, stop: Stop, watched: Iterable[int], observer: Observer) -> int:
+    """Run the program that `start` starts, and return its exit status; 128 + N when signal N ended it.
 
     `watched` are the pids whose end is a request to stop.
     """
-    tree.become_subreaper()
+    if not stop.alone:
+        tree.become_subreaper()
     requests: list[int] = []
     for number in STOP_SIGNALS:
         signal.signal(number, lambda received, _frame: requests.append(received))
     signal.signal(signal.SIGCHLD, lambda *_: None)
     wakeup, _ = reaper.wakeup_pipe()
-    started = reaper.start(program, stop.signal)
+    started = start(Interrupt(wakeup, requests))
+    if started is None:
+        return 128 + signal.SIGTERM
+    observer.started(started.pid)
     watches = [watch for watch in map(_watch, watched) if watch is not None]
     try:
         return _Guard(started, stop, watches, wakeup, requests, observer).loop()
@@ -71,6 +95,7 @@ class _Guard:
         self.reaper = started.pid
         self.pid = started.program
         self.reports: int | None = started.reports
+        self.statuses = started.statuses
         self.stop = stop
         self.watches = watches
         self.wakeup = wakeup
@@ -82,25 +107,42 @@ class _Guard:
         self.alone_since: float | None = None
 
     def loop(self) -> int:
-        while (status := tree.collect(self.reaper)) is None:
+        while True:
             self._advance(time.monotonic())
             timeout = None if self.stopping_since is None else POLL
             reports = [] if self.reports is None else [self.reports]
-            ready, _, _ = select.select([self.wakeup, *reports, *self.watches], [], [], timeout)
+            ready, _, _ = select.select([self.wakeup, self.statuses, *reports, *self.watches], [], [], timeout)
+            if self.statuses in ready:
+                break
             if self.reports in ready:
                 self._listen(reports[0])
             if self.wakeup in ready:
                 reaper.drain(self.wakeup)
+                tree.collect(self.reaper)
             if any(watch in ready for watch in self.watches):
                 self.supervisor_died = True
                 self.watches = []
-        tree.kill(os.getpid(), self.pid, spare=self.reaper)
+        # A reaper that was killed has said nothing.
+        status = int(os.read(self.statuses, 16) or 128 + signal.SIGKILL)
+        self._kill()
         return status
 
     def _resume(self) -> None:
         """Let what was paused go on, so that it can end."""
-        for pid in process_table.descendants(os.getpid(), process_table.table(), self.pid):
+        below = () if self.stop.alone else process_table.descendants(self._roots, process_table.table(), self.pid)
+        for pid in {self.pid, *below}:
             tree.send(pid, signal.SIGCONT)
+
+    def _kill(self) -> None:
+        if self.stop.alone:
+            tree.send(self.pid, signal.SIGKILL)
+        else:
+            tree.kill(self._roots, self.pid)
+
+    @property
+    def _roots(self) -> set[int]:
+        # The reaper may be a child of the forkserver's.
+        return {os.getpid(), self.reaper}
 
     def _listen(self, reports: int) -> None:
         """Pass on what the child says; its exec closes the pipe."""
@@ -125,7 +167,7 @@ class _Guard:
                 tree.send(self.pid, self.stop.signal)
                 self._resume()
         elif now - self.signalled_at > self.stop.grace(self.supervisor_died) or self._has_ended_alone(now):
-            tree.kill(os.getpid(), self.pid, spare=self.reaper)
+            self._kill()
 
     def _has_ended_alone(self, now: float) -> bool:
         """Return whether a program still waits although there is nothing left that it could wait for."""

@@ -13,14 +13,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from airflow_celery_lab.configuration import debugger, links, names, services
 from airflow_celery_lab.configuration import lab as labs
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.services import Service
 from airflow_celery_lab.errors import LabError
-from airflow_celery_lab.launcher import guard, markers, process_table, registry, temporary, tree
+from airflow_celery_lab.launcher import forkserver, guard, markers, process_table, reaper, registry, temporary, tree
+from airflow_celery_lab.launcher.reaper import Reaper
 from airflow_celery_lab.launcher.registry import Record, Registration
 
 #: honcho kills 5 s after the first process has ended (`honcho.manager.KILL_WAIT`); all must be over by
@@ -33,6 +34,38 @@ GRACE = 15.0
 STARTER = "LAB_UP_PID"
 
 
+class Instance(NamedTuple):
+    """One process of the lab: what its launcher knows of it."""
+
+    service: Service
+    command: Sequence[str]
+    name: str
+    supervisor: str
+    lab: Lab
+    links: links.Links
+
+    @property
+    def temporary(self) -> Path:
+        """Where a worker keeps its temporary files."""
+        return temporary.folder(self.lab.state, self.name)
+
+
+def instance(command: Sequence[str], environ: Mapping[str, str]) -> Instance:
+    """Return the process that `command` and `environ` describe.
+
+    Raises:
+        LabError: they make no sense.
+
+    """
+    service = services.describe(command)
+    supervisor = _supervisor(environ)
+    name = names.process_name(environ) or (debugger.NAME if debugger.VARIABLE in environ else service.kind)
+    lab = labs.load(environ)
+    # A lab in the foreground has none: what it left when the power went counts no more.
+    found = links.read(lab.state) if service.kind == "worker" and supervisor != "honcho" else links.Links()
+    return Instance(service, command, name, supervisor, lab, found)
+
+
 def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run `command` as a process of the lab and return its exit status.
 
@@ -40,13 +73,9 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
         LabError: it cannot be started.
 
     """
-    service = services.describe(command)
-    supervisor = _supervisor(environ)
-    name = names.process_name(environ) or (debugger.NAME if debugger.VARIABLE in environ else service.kind)
-    lab = labs.load(environ)
+    own = instance(command, environ)
+    service, _, name, supervisor, lab, found = own
     _refuse_name_of_a_line(lab, environ, name)
-    # A lab in the foreground has none: what it left when the power went counts no more.
-    found = links.read(lab.state) if service.kind == "worker" and supervisor != "honcho" else links.Links()
     now = time.time()
     record = Record(
         name,
@@ -73,21 +102,30 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
         registration.update(main_pid=pid, state=state, reason=reason, since=time.time())
 
     observer = guard.Observer(
+        started=lambda pid: registration.update(reaper=pid),
         waiting=lambda reason: enter("waiting", 0, reason),
         running=lambda pid: enter("running", pid),
         stopping=lambda pid: enter("stopping", pid),
     )
 
     folder = temporary.make(lab.state, name) if service.kind == "worker" else None
+    stop = _stop(service, lab, supervisor)
 
-    def program(report: Callable[[str], None]) -> None:
-        _become(service, command, name, lab, found, folder, report)
+    def start(interrupt: guard.Interrupt) -> Reaper | None:
+        if supervisor != "none" and forkserver.may_serve(service, command):
+            observer.waiting("the forkserver imports Airflow")
+            try:
+                return forkserver.ask(lab.state, command, environ, interrupt, expected=_expects_forkserver(lab, environ))
+            except forkserver.Refused as refusal:
+                if str(refusal):
+                    say_own_import(str(refusal))
+        return reaper.start(lambda report: become(own, report, _execute), stop.signal, alone=stop.alone)
 
     _mark(supervisor, markers.beginning(name))
     watched = _watched(supervisor) if debugger.VARIABLE not in environ else [os.getppid()]
     starter = [int(environ[STARTER])] if supervisor == "honcho" and STARTER in environ else []
     try:
-        status = guard.run(program, _stop(service, lab, supervisor), [*watched, *starter], observer)
+        status = guard.run(start, stop, [*watched, *starter], observer)
         _mark(supervisor, markers.end(status))
         if registration.record.state != "stopping":
             registry.note_end(lab.state, name, status)
@@ -97,6 +135,20 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
             temporary.remove(folder)
         registration.release()
         _end_orphaned_reader(supervisor, watched)
+
+
+def say_own_import(reason: str) -> None:
+    """Say why a process does not come from the forkserver."""
+    print(f"lab: imports Airflow by itself: {reason}", flush=True)
+
+
+def _expects_forkserver(lab: Lab, environ: Mapping[str, str]) -> bool:
+    from airflow_celery_lab.configuration import procfile  # As below.
+
+    try:
+        return any(line.service.kind == services.FORKSERVER for line in procfile.of(lab.settings, environ))
+    except LabError:
+        return False
 
 
 def _mark(supervisor: str, line: str) -> None:
@@ -136,22 +188,15 @@ def _parallelism(service: Service, lab: Lab, environ: Mapping[str, str]) -> int:
     return environment.parallelism(lab, environ)
 
 
-def _become(
-    service: Service,
-    command: Sequence[str],
-    name: str,
-    lab: Lab,
-    found: links.Links,
-    folder: Path | None,
-    report: Callable[[str], None],
-) -> NoReturn:
-    """Wait for what the service needs, then turn this process into its program."""
+def become(own: Instance, report: Callable[[str], None], execute: Callable[[list[str], dict[str, str]], NoReturn]) -> NoReturn:
+    """Wait for what the service needs, then turn this process into its program by `execute`, given its arguments and variables."""
     # What only this process needs is imported after the fork: the guard stays, and stays small.
     from airflow_celery_lab.configuration import environment
     from airflow_celery_lab.launcher import program
 
     told = ""
-    reaper = os.getppid()
+    parent = os.getppid()
+    service, command, name, _, lab, found = own
 
     def on_wait(reason: str) -> None:
         nonlocal told
@@ -164,11 +209,11 @@ def _become(
         for problem in environment.conflicts(lab.settings, os.environ):
             raise problem
         variables = environment.of_process(lab, name, os.environ, found.towards(lab.settings.ports))
-        if folder:
-            variables[temporary.VARIABLE] = str(folder)
+        if service.kind == "worker" and own.temporary.is_dir():
+            variables[temporary.VARIABLE] = str(own.temporary)
         arguments = program.prepare(service, command, name, lab, variables, on_wait)
-        tree.die_with(reaper)  # Again: Postgres may have become another user.
-        os.execvpe(arguments[0], arguments, variables)
+        tree.die_with(parent)  # Again: Postgres may have become another user.
+        execute(arguments, variables)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr, flush=True)
         sys.exit(error.status)
@@ -177,6 +222,10 @@ def _become(
             f"lab: there is no program {arguments[0]!r} on PATH; correct the line of {name} in the Procfile.", file=sys.stderr, flush=True
         )
         sys.exit(127)
+
+
+def _execute(arguments: list[str], variables: dict[str, str]) -> NoReturn:
+    os.execvpe(arguments[0], arguments, variables)
 
 
 def _stop(service: Service, lab: Lab, supervisor: str) -> guard.Stop:
@@ -210,6 +259,8 @@ def _stop(service: Service, lab: Lab, supervisor: str) -> guard.Stop:
         # moment before it can be collected, and then nothing is left to wake the `select` (`WatchedSubprocess.kill`).
         # All that the sleep is followed by is that its job is marked as ended; the lab's executor does that.
         ends_alone=service.kind == "triggerer",
+        # What the forkserver has forked has guards of its own.
+        alone=service.kind == services.FORKSERVER,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 
@@ -22,13 +22,13 @@ def table() -> list[Process]:
     return list(_from_proc() if sys.platform == "linux" else _from_ps())
 
 
-def descendants(root: int, rows: Iterable[Process], session: int | None = None) -> set[int]:
-    """Return the pids below `root`, and those of `session` with all below them; never `root` itself.
+def descendants(roots: Collection[int], rows: Iterable[Process], session: int | None = None) -> set[int]:
+    """Return the pids below `roots`, and those of `session` with all below them; never one of `roots` itself.
 
-    The session finds orphans, which no longer have `root` above them.
+    The session finds orphans, which no longer have a root above them.
     """
     children: dict[int, list[int]] = {}
-    pending = [root]
+    pending = list(roots)
     for row in rows:
         children.setdefault(row.parent, []).append(row.pid)
         if session is not None and row.session == session:
@@ -39,7 +39,7 @@ def descendants(root: int, rows: Iterable[Process], session: int | None = None) 
         if pid not in found:
             found.add(pid)
             pending.extend(children.get(pid, ()))
-    return found - {root}
+    return found.difference(roots)
 
 
 def parent_of(pid: int) -> int | None:

@@ -35,8 +35,8 @@ def prepare(
         make_private_folder(folder)
     if service.kind == "postgres":
         return [*postgres.prepare(lab), *command[1:]]
-    if service.kind == services.LINKS:
-        return [sys.executable, "-m", "airflow_celery_lab", "carrier"]
+    if own := {services.FORKSERVER: "forkserver", services.LINKS: "carrier"}.get(service.kind):
+        return [sys.executable, "-m", "airflow_celery_lab", own]
     if service.kind == "redis":
         return [*redis.prepare(lab), *command[1:]]
     _wait_for_needs(service, lab, variables, on_wait)

@@ -38,6 +38,7 @@ class Record(NamedTuple):
     started: float = 0.0  #: when its launcher was, in seconds since the epoch
     parallelism: int = 0  #: of a scheduler: how many tasks it runs at a time; 0 where that is not known
     linked: bool = False  #: a worker that reaches its servers through the lab's links
+    reaper: int = 0  #: pid of the program's parent, a child of the launcher's or of the forkserver's; 0 before it runs
 
 
 class Registration:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Collection
 from contextlib import suppress
 
 from airflow_celery_lab.launcher import process_table
@@ -32,27 +33,28 @@ def die_with(parent: int) -> None:
             os._exit(128 + signal.SIGKILL)
 
 
-def kill(root: int, session: int, spare: int = 0) -> None:
-    """Kill all that descends from `root` or belongs to `session`, except `root` and `spare`.
+def kill(roots: Collection[int], session: int) -> None:
+    """Kill all that descends from `roots` or belongs to `session`, except the roots and this process.
 
     Repeats until nothing is left: what forks while it is looked at is found the next time.
     """
+    spared = {*roots, os.getpid()}
     # A process in uninterruptible sleep cannot be killed: give up on it rather than hang.
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         rows = [row for row in process_table.table() if not row.zombie]
-        victims = process_table.descendants(root, rows, session) - {spare, os.getpid()}
+        victims = process_table.descendants(roots, rows, session) - spared
         if not victims.intersection(row.pid for row in rows):
             return
         for victim in victims:
             send(victim, signal.SIGKILL)
-        _collect_orphans({session, spare})
+        _collect_orphans({session, *roots})
         time.sleep(0.005)
 
 
 def is_alone(pid: int) -> bool:
     """Return whether nothing below `pid` lives."""
-    return not process_table.descendants(pid, [row for row in process_table.table() if not row.zombie])
+    return not process_table.descendants({pid}, [row for row in process_table.table() if not row.zombie])
 
 
 def collect(pid: int) -> int | None:
