@@ -426,6 +426,13 @@ def test_a_link_that_is_slow_or_cut_is_told_and_so_are_workers_that_it_strands()
     assert astray == [f"workers that still go through links: worker-a; `{typed()} heal --off` starts them again without"]
 
 
+def test_a_forkserver_is_ready_when_it_has_imported_airflow() -> None:
+    evidence = replace(ALL_WELL, records={**RECORDS, "forkserver": record("forkserver", "forkserver")})
+
+    assert judged("forkserver", evidence).ready
+    assert judged("forkserver", replace(evidence, forkserver=False)).reason == "it imports Airflow"
+
+
 def test_a_gateway_is_ready_when_it_answers_on_the_exposed_address_or_has_to_wait_for_that() -> None:
     exposed = status.Exposed("10.0.0.1", {"redis": "rediss://10.0.0.1:1"}, there=True)
     evidence = replace(ALL_WELL, records={**RECORDS, "gateway": record("gateway", "gateway")}, exposed=exposed)

@@ -27,6 +27,7 @@ from airflow_celery_lab.errors import ProcfileError
         ("celery --app x flower", "flower", {"redis"}),
         ("links", "links", set()),
         ("autoscale worker=1..6", "autoscaler", {"postgres", "redis", "schema"}),
+        ("forkserver", "forkserver", set()),
         ("gateway", "gateway", set()),
         ("airflow dags list", "other", {"postgres", "redis", "schema"}),
         ("airflow", "other", {"postgres", "redis", "schema"}),

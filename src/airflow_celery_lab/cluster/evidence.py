@@ -21,7 +21,7 @@ from airflow_celery_lab.configuration.services import COMPONENTS, GATEWAY, descr
 from airflow_celery_lab.configuration.settings import NEWER_ENVIRONMENT
 from airflow_celery_lab.errors import LabError, ProcfileError
 from airflow_celery_lab.inside_airflow import shared_ids
-from airflow_celery_lab.launcher import markers, registry
+from airflow_celery_lab.launcher import forkserver, markers, registry
 from airflow_celery_lab.launcher.lease import Lease
 from airflow_celery_lab.launcher.registry import Record
 from airflow_celery_lab.servers import applied_settings, probes
@@ -100,6 +100,7 @@ class Look:
                 astray=() if registry.is_held(self._lab.state.experiment_lock) else link_status.astray(records, found),
                 exposed=Exposed(record.address, record.urls(self._lab.settings.ports), there) if record else None,
                 gateway=gateway.result() if gateway else None,
+                forkserver=forkserver.answers(self._lab.state),
             )
 
     def _postgres(self) -> str | None:

@@ -13,7 +13,7 @@ from airflow_celery_lab.cluster.link_status import LinkStatus
 from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration import names
 from airflow_celery_lab.configuration.links import PROCESS
-from airflow_celery_lab.configuration.services import COMPONENTS, GATEWAY, LINKS, Service, describe
+from airflow_celery_lab.configuration.services import COMPONENTS, FORKSERVER, GATEWAY, LINKS, Service, describe
 from airflow_celery_lab.launcher.lease import Lease
 from airflow_celery_lab.launcher.registry import Record
 
@@ -80,6 +80,7 @@ class Evidence:
     astray: Sequence[str] = ()  #: workers that go through links while others do not, or the other way round
     exposed: Exposed | None = None
     gateway: str | None = None  #: reason why it does not answer on the exposed address, None when it does, or when it is not asked
+    forkserver: bool = True  #: does it answer?
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,8 @@ def _unproven(name: str, service: Service, record: Record, services: Mapping[str
         return _component(name, service.kind, record, evidence)
     if service.kind == "worker":
         return _worker(name, record.queues or service.queues, evidence.workers)
+    if service.kind == FORKSERVER:
+        return None if evidence.forkserver else "it imports Airflow"
     if service.kind == LINKS:
         return None if evidence.links_held else "it has not taken in how the links are"
     if service.kind == "flower":

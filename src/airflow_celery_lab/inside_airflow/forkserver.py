@@ -42,8 +42,11 @@ OWN = {
     overrides.HEALTH_CHECK,
     temporary.VARIABLE,
     "HONCHO_PROCESS_NAME",
+    "OLDPWD",
     "PORT",
+    "PWD",
     "PYTHONPATH",
+    "SHLVL",
     "SUPERVISOR_GROUP_NAME",
     "SUPERVISOR_PROCESS_NAME",
     "_",
@@ -79,6 +82,9 @@ class Fork(NamedTuple):
 
 def main(environ: Mapping[str, str]) -> int:
     """Import Airflow, then fork for ever; a fork runs its program here, and returns when that has ended."""
+    if not forkserver.IS_FOR_THIS_SYSTEM:
+        print("lab: the forkserver is for Linux; on this system each process imports Airflow by itself", flush=True)
+        signal.pause()
     variables = dict(environ)
     state = labs.load(environ, writing=False).state
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # Nobody asks how a reaper has ended.

@@ -23,6 +23,8 @@ from airflow_celery_lab.launcher import reaper, registry
 from airflow_celery_lab.launcher.guard import Interrupt
 from airflow_celery_lab.launcher.reaper import Far, Reaper
 
+#: macOS's libraries do not bear a fork after imports.
+IS_FOR_THIS_SYSTEM = sys.platform == "linux"
 #: Seconds that the forkserver has to appear: a supervisor starts all processes at once.
 PATIENCE = 2.0
 #: Seconds that it has to import Airflow and to answer, which takes 1.5 on an idle machine.
@@ -55,8 +57,8 @@ class Request(NamedTuple):
 
 
 def may_serve(service: Service, command: Sequence[str]) -> bool:
-    """Return whether a program is one that the forkserver can become; macOS's libraries do not bear it."""
-    return sys.platform == "linux" and command[0] == "airflow" and (service.kind in COMPONENTS or service.kind == "worker")
+    """Return whether a program is one that the forkserver can become."""
+    return IS_FOR_THIS_SYSTEM and command[0] == "airflow" and (service.kind in COMPONENTS or service.kind == "worker")
 
 
 def ask(state: State, command: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt, *, expected: bool) -> Reaper | None:
@@ -84,6 +86,8 @@ def ask(state: State, command: Sequence[str], environ: Mapping[str, str], interr
 
 def answers(state: State) -> bool:
     """Return whether the forkserver has imported Airflow: it listens from then on."""
+    if not IS_FOR_THIS_SYSTEM:
+        return True
     with closing(socket.socket(socket.AF_UNIX)) as connection:
         return _connects(connection, state)
 
