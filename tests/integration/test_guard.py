@@ -35,10 +35,11 @@ os.wait()
 #: A guard without a launcher, which leaves its program a fifth of a second.
 GUARD = """
 import os, signal, sys
-from airflow_celery_lab.launcher import guard
+from airflow_celery_lab.launcher import guard, reaper
 stop = guard.Stop(signal.SIGTERM, grace=lambda died: 0.2, blocked=lambda died: False, patience=1)
 silent = guard.Observer(*[lambda event: None] * 4)
-sys.exit(guard.run(lambda report: os.execvp(sys.argv[1], sys.argv[1:]), stop, [], silent))
+start = lambda interrupt: reaper.start(lambda report: os.execvp(sys.argv[1], sys.argv[1:]), stop.signal)
+sys.exit(guard.run(start, stop, [], silent))
 """
 
 

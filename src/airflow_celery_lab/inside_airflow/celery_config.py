@@ -10,7 +10,7 @@ from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 from airflow.providers.celery.executors.default_celery import DEFAULT_CELERY_CONFIG
-from celery.signals import before_task_publish, celeryd_init
+from celery.signals import before_task_publish, celeryd_init, worker_init
 
 from airflow_celery_lab.configuration import debugger
 from airflow_celery_lab.configuration.overrides import WIRED
@@ -63,6 +63,12 @@ def look_for_garbage_as_usual(**_: Any) -> None:
     gc.set_threshold(*first.PYTHONS_THRESHOLDS)
 
 
+def share_memory_with_slots(**_: Any) -> None:
+    """Leave what is there to all slots: Celery looks for garbage before it forks each of them, and what is looked at is written to."""
+    gc.collect()
+    gc.freeze()
+
+
 def remember_busy_slots(instance: Any, **_: Any) -> None:
     """Let a worker that connects again give no task to a slot that has one."""
     from airflow_celery_lab.inside_airflow.busy_slots import BusySlots  # Imports the pool, which the scheduler has no use for.
@@ -86,6 +92,7 @@ def describe_workload(body: Sequence[Any], headers: MutableMapping[str, Any], **
 celeryd_init.connect(close_database_connection, weak=False)
 celeryd_init.connect(keep_temporary_files_in_the_state, weak=False)
 celeryd_init.connect(look_for_garbage_as_usual, weak=False)
+worker_init.connect(share_memory_with_slots, weak=False)
 celeryd_init.connect(remember_busy_slots, weak=False)
 celeryd_init.connect(remember_returned_queues, weak=False)
 if debugger.VARIABLE in os.environ:

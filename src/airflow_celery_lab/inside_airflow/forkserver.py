@@ -28,11 +28,20 @@ from airflow_celery_lab.launcher.forkserver import Request
 MODULES = (
     "airflow.__main__",
     "airflow.api_fastapi.app",
+    "airflow.api_fastapi.execution_api.app",
+    "airflow.cli.commands.daemon_utils",
     "airflow.dag_processing.manager",
     "airflow.jobs.scheduler_job_runner",
     "airflow.jobs.triggerer_job_runner",
     "airflow.migrations.utils",
+    "airflow.models.renderedtifields",
+    "airflow.providers.celery.cli.celery_command",
     "airflow.providers.celery.executors.celery_executor",
+    "alembic.command",
+    "celery.apps.worker",
+    "celery.bin.celery",
+    "celery.concurrency.prefork",
+    "kombu.transport.redis",
     "uvicorn",
 )
 #: Variables that tell processes apart, and that each reads when it needs them.
@@ -124,6 +133,8 @@ def _import() -> str:
                 importlib.import_module(module)
         except Exception as error:  # noqa: BLE001, PERF203  # a process that imports it by itself says what is wrong
             return f"the forkserver cannot import {module}: {type(error).__name__}"
+    with suppress(ImportError):
+        importlib.import_module("sqlalchemy.orm").configure_mappers()  # As the first query would.
     with suppress(ImportError):
         importlib.import_module("setproctitle").getproctitle()  # It looks for its room in memory, beside the first environment.
     gc.enable()
