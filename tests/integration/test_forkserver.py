@@ -31,9 +31,15 @@ def start(sandbox: Sandbox, name: str = "scheduler", *command: str) -> Running:
     return launcher
 
 
-def program_of(sandbox: Sandbox, name: str) -> int:
+def waiting_program(sandbox: Sandbox, name: str) -> int:
     [program] = psutil.Process(sandbox.records[name].reaper).children()
     return int(program.pid)
+
+
+def running_program(sandbox: Sandbox, name: str) -> psutil.Process:
+    """Return the program of a process that has written its first words."""
+    until(lambda: sandbox.records[name].main_pid, "its record")
+    return psutil.Process(sandbox.records[name].main_pid)
 
 
 def is_forked(sandbox: Sandbox, name: str) -> bool:
@@ -54,7 +60,7 @@ def kill(launcher: Running) -> int:
 @pytest.mark.parametrize(("end", "status"), [(stop, 128 + signal.SIGTERM), (kill, 128 + signal.SIGKILL)])
 def test_a_process_of_airflow_is_a_fork_and_ends_with_its_launcher(sandbox: Sandbox, end: Callable[[Running], int], status: int) -> None:
     launcher = start(sandbox)
-    family = [sandbox.records["scheduler"].reaper, program_of(sandbox, "scheduler")]
+    family = [sandbox.records["scheduler"].reaper, waiting_program(sandbox, "scheduler")]
     assert is_forked(sandbox, "scheduler")
 
     assert end(launcher) == status
@@ -64,7 +70,7 @@ def test_a_process_of_airflow_is_a_fork_and_ends_with_its_launcher(sandbox: Sand
 
 def test_what_was_forked_outlives_the_forkserver(sandbox: Sandbox) -> None:
     launcher = start(sandbox)
-    family = [launcher.pid, sandbox.records["scheduler"].reaper, program_of(sandbox, "scheduler")]
+    family = [launcher.pid, sandbox.records["scheduler"].reaper, waiting_program(sandbox, "scheduler")]
     server = sandbox.records["forkserver"]
 
     os.kill(server.pid, signal.SIGKILL)
@@ -77,7 +83,7 @@ def test_what_was_forked_outlives_the_forkserver(sandbox: Sandbox) -> None:
 
 def test_a_fork_whose_parents_are_all_killed_ends_too(sandbox: Sandbox) -> None:
     launcher = start(sandbox)
-    program = program_of(sandbox, "scheduler")
+    program = waiting_program(sandbox, "scheduler")
 
     for pid in (launcher.pid, sandbox.records["scheduler"].reaper):
         os.kill(pid, signal.SIGKILL)
@@ -135,9 +141,9 @@ def test_a_stop_that_comes_while_the_forkserver_imports_is_not_lost(sandbox: San
 def test_airflow_runs_in_the_fork_and_anew_imported_after_a_change(sandbox: Sandbox) -> None:
     sandbox.start("postgres", "postgres")
     sandbox.start("triggerer", "airflow", "triggerer").until("Starting the triggerer")
-    record, server = sandbox.records["triggerer"], sandbox.records["forkserver"].main_pid
+    server = sandbox.records["forkserver"].main_pid
     assert is_forked(sandbox, "triggerer")
-    assert psutil.Process(record.main_pid).cmdline()[1:4] == ["-m", "airflow", "triggerer"]
+    assert running_program(sandbox, "triggerer").cmdline()[1:4] == ["-m", "airflow", "triggerer"]
 
     folder = sandbox.home / "airflow" / "config"
     folder.mkdir()
@@ -164,4 +170,4 @@ def test_a_variable_of_one_line_is_honoured(sandbox: Sandbox) -> None:
         "lab: imports Airflow by itself: AIRFLOW__TRIGGERER__CAPACITY is not as in the forkserver's environment\n", "Starting the triggerer"
     )
     assert is_forked(sandbox, "triggerer")  # And has become another program since.
-    assert psutil.Process(sandbox.records["triggerer"].main_pid).environ()["AIRFLOW__TRIGGERER__CAPACITY"] == "3"
+    assert running_program(sandbox, "triggerer").environ()["AIRFLOW__TRIGGERER__CAPACITY"] == "3"

@@ -107,7 +107,7 @@ def receive(connection: socket.socket) -> Request | None:
     connection.settimeout(REST)
     files: list[int] = []
     try:
-        head, files, _, _ = socket.recv_fds(connection, LENGTH.size, FILES)
+        head, files, _, _ = socket.recv_fds(connection, LENGTH.size, FILES, socket.MSG_CMSG_CLOEXEC)
         if len(files) == FILES:
             size = LENGTH.unpack(head)[0]
             data = b""
