@@ -107,7 +107,9 @@ def receive(connection: socket.socket) -> Request | None:
     connection.settimeout(REST)
     files: list[int] = []
     try:
-        head, files, _, _ = socket.recv_fds(connection, LENGTH.size, FILES, socket.MSG_CMSG_CLOEXEC)
+        head, files, _, _ = socket.recv_fds(connection, LENGTH.size, FILES)
+        for file in files:
+            os.set_inheritable(file, False)  # noqa: FBT003  # the pipe for reports is closed by an exec
         if len(files) == FILES:
             size = LENGTH.unpack(head)[0]
             data = b""
