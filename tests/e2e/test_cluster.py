@@ -23,7 +23,18 @@ from airflow_celery_lab.servers import probes
 from airflow_celery_lab.testing.throwaway import ThrowawayLab
 from airflow_celery_lab.wait import wait_until
 
-NAMES = ["postgres", "redis", "webserver", "scheduler", "dag-processor", "triggerer", "flower", "worker-default", "worker-high-cpu"]
+NAMES = [
+    "postgres",
+    "redis",
+    "forkserver",
+    "webserver",
+    "scheduler",
+    "dag-processor",
+    "triggerer",
+    "flower",
+    "worker-default",
+    "worker-high-cpu",
+]
 HEALTH_CHECK = ["celery", "--app", "airflow.providers.celery.executors.celery_executor.app", "inspect", "ping", "-d"]
 
 
@@ -31,7 +42,7 @@ def tasks_of(run: Run, task_id: str) -> list[Task]:
     return [task for task in run.tasks if task.task_id == task_id]
 
 
-def test_status_shows_nine_ready_processes_and_both_workers_with_their_queues(lab: ThrowawayLab) -> None:
+def test_status_shows_ten_ready_processes_and_both_workers_with_their_queues(lab: ThrowawayLab) -> None:
     lab.cluster.wait_until_ready()
     status = json.loads(lab.command("status", "--json").stdout)
 

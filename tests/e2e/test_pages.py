@@ -93,7 +93,7 @@ def test_the_page_in_the_navigation_shows_workers_queues_and_what_runs(lab_clust
     assert high_cpu[:4] == ["worker-high-cpu", "ready", "high_cpu", "2"]
     assert default[5].endswith(" s ago")
     assert ["default", "worker-default"] in [[row[0], row[2]] for row in table(browser, "queues")]
-    assert len(table(browser, "processes")) == 9
+    assert len(table(browser, "processes")) == 10
 
     wait_until(lambda: None if cluster.api.run_state("fan_out", run_id) == "success" else "it runs", 60, "the run")
     hovered = f"{FRAME}.querySelector('.hoverlayer').textContent"

@@ -85,7 +85,7 @@ def test_plain_supervisord_runs_the_committed_configuration(checkout: Path) -> N
 
         states = supervisorctl("status").split()
         # RUNNING is what has been up for `startsecs`, longer than the lab takes to be ready.
-        assert states.count("RUNNING") + states.count("STARTING") == 9
+        assert states.count("RUNNING") + states.count("STARTING") == 10
         assert int(supervisorctl("pid", "redis")) == lab.cluster.records["redis"].pid
         assert lab.cluster.run("fan_out", {"tasks": 2, "seconds": 0}).state == "success"
         lab.look()

@@ -275,7 +275,7 @@ def test_a_failing_test_shows_who_ran_what_the_log_the_timeline_and_the_status(e
     assert re.search(r"^transform +success +1 +high_cpu +worker-high-cpu ", told, flags=re.MULTILINE)
     assert "log of load, try 3" in told
     assert "OperationalError: unable to open database file" in told
-    assert "9 of 9 processes are ready" in told
+    assert "10 of 10 processes are ready" in told
     pages = [Path(path) for path in re.findall("^timeline: (.*)$", told, flags=re.MULTILINE)]
     assert {page.parent for page in pages} == {example.project / "pages"}
     assert all("<html" in page.read_text() for page in pages)

@@ -19,7 +19,7 @@ from airflow_celery_lab.tour.step import Missing, Outcome, Seen, Step
 
 AT = Addresses("./lab", "http://127.0.0.1:8080", "http://127.0.0.1:5555", "docs")
 DEFAULT = (Worker("worker-default", ["default"], 4, 0), Worker("worker-high-cpu", ["high_cpu"], 2, 0))
-OTHERS = ["postgres", "redis", "webserver", "scheduler", "dag-processor", "triggerer", "flower"]
+OTHERS = ["postgres", "redis", "forkserver", "webserver", "scheduler", "dag-processor", "triggerer", "flower"]
 
 
 def find(*workers: Worker, lines: Sequence[str] | None = None, at: Addresses = AT, **given: Any) -> Place:

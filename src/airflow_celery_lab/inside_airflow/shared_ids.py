@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -61,8 +62,11 @@ def watch() -> None:
     from sqlalchemy import event
     from sqlalchemy.orm import Mapper
 
-    # The table's class cannot be imported yet: Airflow is in the middle of its own import.
-    event.listen(Mapper, "after_configured", _listen, once=True)
+    if hasattr(sys.modules.get("airflow.models.dag"), "DagModel"):  # In a process from the forkserver.
+        _listen()
+    else:
+        # The table's class cannot be imported yet: Airflow is in the middle of its own import.
+        event.listen(Mapper, "after_configured", _listen, once=True)
 
 
 def _listen() -> None:

@@ -1,7 +1,7 @@
 """`lab exec`: stands before every process of the Procfile and gives it what a container would.
 
 A name, its ports and secrets, a place in the start order, one stop signal, and the death of its whole
-process tree. Never imports Airflow: nine of these run beside it.
+process tree. Never imports Airflow: one of these stands before each process.
 """
 
 from __future__ import annotations
