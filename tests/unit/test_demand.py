@@ -44,7 +44,8 @@ def test_the_procfile_that_comes_with_the_lab_asks_for_what_every_start_gives() 
 
     assert (wanted.workers, wanted.slots) == (2, 10)
     assert postgres.connections(wanted) == postgres.CONNECTIONS
-    assert 1200 < wanted.memory_at_rest < 1500 < wanted.memory < 2000
+    assert 1000 < wanted.memory_at_rest < 1300 < wanted.memory < 1900
+    assert wanted._replace(apart=True).memory == wanted.memory + 270
 
 
 def test_each_slot_and_each_worker_may_open_a_connection_and_others_a_whole_pool() -> None:
@@ -127,9 +128,9 @@ def test_a_procfile_that_cannot_be_read_keeps_no_command_from_running(tmp_path: 
 def test_a_machine_with_too_little_memory_is_warned_of_with_the_sum() -> None:
     wanted = Demand(workers=2, slots=60)
 
-    assert limits.shortage(wanted, free=5150) is None
+    assert limits.shortage(wanted, free=5530) is None
     assert limits.shortage(wanted, free=4000) == (
-        "2 workers with 60 slots and the other processes take about 5150 MB when all slots run a task (65 MB each), and 4000 MB are "
+        "2 workers with 60 slots and the other processes take about 5530 MB when all slots run a task (75 MB each), and 4000 MB are "
         "free; close something, or lower the workers' --concurrency in the Procfile"
     )
 
@@ -137,8 +138,8 @@ def test_a_machine_with_too_little_memory_is_warned_of_with_the_sum() -> None:
 def test_what_runs_has_its_memory_already() -> None:
     running, wanted = Demand(workers=2, slots=6), Demand(workers=3, slots=26)
 
-    assert limits.shortage(wanted, 1460, running) is None
-    assert "take about 1460 MB more when all slots run" in str(limits.shortage(wanted, 1000, running))
+    assert limits.shortage(wanted, 1585, running) is None
+    assert "take about 1585 MB more when all slots run" in str(limits.shortage(wanted, 1000, running))
 
 
 def test_redis_refuses_more_clients_than_the_system_allows_open_files() -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from airflow_celery_lab.configuration import files, procfile
-from airflow_celery_lab.configuration.services import DEFAULT_CONCURRENCY, Service
+from airflow_celery_lab.configuration.services import DEFAULT_CONCURRENCY, FORKSERVER, Service
 from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.configuration.state import State
 from airflow_celery_lab.errors import LabError
@@ -19,9 +19,11 @@ POOL_SIZE, MAX_OVERFLOW = 5, 10
 POOLS = {"api-server": 2, "scheduler": 1, "dag-processor": 1, "triggerer": 1, "other": 1}
 #: Connections to Redis: of a worker 10 whatever its slots (measured with Celery 5.6), and of everything else together.
 CLIENTS_OF_A_WORKER, CLIENTS_OF_OTHERS = 10, 50
-#: Megabytes, by proportional set size with Airflow 3.3.2: all but the workers, a worker, a slot before its first task, and
-#: one that runs a small task (55 after it).
-REST, WORKER, SLOT, BUSY_SLOT = 930, 160, 15, 65
+#: Megabytes, by proportional set size with Airflow 3.3.2 and a forkserver: all but the workers once tasks have run (50 less before),
+#: a worker, a slot before its first task, and one that runs a small task (40 after it).
+REST, WORKER, SLOT, BUSY_SLOT = 860, 85, 15, 75
+#: The same of all but the workers, and of a worker, where each process imports Airflow by itself.
+REST_APART, WORKER_APART = 980, 160
 
 
 class Demand(NamedTuple):
@@ -31,16 +33,22 @@ class Demand(NamedTuple):
     slots: int = 0  #: tasks that can run
     connections: int = 0  #: to Postgres
     clients: int = 0  #: of Redis
+    apart: bool = False  #: each process imports Airflow by itself: there is no forkserver
 
     @property
     def memory(self) -> int:
         """Megabytes of the whole lab when all slots run a task."""
-        return REST + self.workers * WORKER + self.slots * BUSY_SLOT
+        return self._processes + self.slots * BUSY_SLOT
 
     @property
     def memory_at_rest(self) -> int:
         """Megabytes of the whole lab before the first task."""
-        return REST + self.workers * WORKER + self.slots * SLOT
+        return self._processes + self.slots * SLOT
+
+    @property
+    def _processes(self) -> int:
+        rest, worker = (REST_APART, WORKER_APART) if self.apart else (REST, WORKER)
+        return rest + self.workers * worker
 
 
 class Sizes(NamedTuple):
@@ -84,6 +92,7 @@ def of(services: Iterable[Service], given: Sizes) -> Demand:
         # A slot opens one when a task starts and one when it ends; its worker one for a moment at its own start.
         connections=total + workers + pools * given.pool,
         clients=workers * CLIENTS_OF_A_WORKER + CLIENTS_OF_OTHERS,
+        apart=all(service.kind != FORKSERVER for service in services),
     )
 
 
