@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import psutil
 
+from airflow_celery_lab.launcher import process_table
 from airflow_celery_lab.launcher.registry import Record
 
 #: Begins the title that Airflow gives to the process of a task.
@@ -59,12 +60,15 @@ def _is_task(process: psutil.Process) -> bool:
 
 def memory(records: Mapping[str, Record]) -> dict[str, float]:
     """Return megabytes by process, its whole tree counted, each shared page divided among its users."""
-    sizes = {}
-    for name, record in records.items():
-        total = 0
-        for pid in pids(record):
-            with suppress(psutil.Error, OSError):
-                info = psutil.Process(pid).memory_full_info()
-                total += getattr(info, "pss", 0) or info.rss
-        sizes[name] = round(total / 1e6, 1)
-    return sizes
+    table = process_table.table() if records else []  # Once: each look at it reads a file a process of the machine.
+    return {
+        name: round(sum(map(_memory, {record.pid, *process_table.descendants(record.pid, table)})) / 1e6, 1)
+        for name, record in records.items()
+    }
+
+
+def _memory(pid: int) -> int:
+    with suppress(psutil.Error, OSError):  # It may have ended since.
+        info = psutil.Process(pid).memory_full_info()
+        return getattr(info, "pss", 0) or info.rss
+    return 0
