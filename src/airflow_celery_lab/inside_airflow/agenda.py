@@ -20,7 +20,7 @@ def rest(seconds: float, pace: float) -> bool:
         # One connection for all looks: to take it from the pool costs more than a look.
         with create_session() as session:
             connection = session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
-            while not (found := bool(connection.scalar(_QUESTION))) and (left := end - time.monotonic()) > 0:
+            while not (found := bool(connection.scalar(QUESTION))) and (left := end - time.monotonic()) > 0:
                 time.sleep(min(pace, left))
             return found
     except SQLAlchemyError:  # The scheduler's next round meets the same, and says so.
@@ -42,4 +42,5 @@ def _anything() -> ColumnElement[bool]:
     return or_(*signs)
 
 
-_QUESTION = select(_anything())
+#: Whether there is anything to do.
+QUESTION = select(_anything())
