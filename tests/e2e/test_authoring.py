@@ -101,7 +101,7 @@ def test_dags_shows_which_files_were_read_and_where_one_is_broken(lab: Throwaway
     assert table.returncode == 1
     assert "shop.py cannot be read: shop.py, line 11: ZeroDivisionError: division by zero" in table.stdout
     assert refused.returncode == 24
-    assert "line 9: ZeroDivisionError" in refused.stderr
+    assert "line 11: ZeroDivisionError" in refused.stderr
     shop.write_text(DAG.format(suffix=""))
     wait_until(lambda: None if lab.command("dags", check=False).returncode == 0 else "an error", 15, "the correction")
 
