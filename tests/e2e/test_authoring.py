@@ -18,9 +18,11 @@ from airflow_celery_lab.testing.throwaway import ThrowawayLab
 from airflow_celery_lab.wait import wait_until
 
 DAG = """
+from pathlib import Path
 import wares
 from airflow.sdk import DAG, task
-with DAG("shop", schedule=None, description=wares.NAME + {suffix!r}):
+ASIDE = Path(__file__).with_name("prices.yaml")
+with DAG("shop", schedule=None, description=wares.NAME + {suffix!r} + (ASIDE.read_text() if ASIDE.exists() else "")):
     @task
     def sell():
         print(wares.NAME)
@@ -31,13 +33,14 @@ with DAG("shop", schedule=None, description=wares.NAME + {suffix!r}):
 @pytest.fixture
 def shop(lab: ThrowawayLab, lab_dags: Path) -> Iterator[Path]:
     """The file of a DAG that uses a module beside it; both are live."""
-    file, module = lab_dags / "shop.py", lab_dags / "wares.py"
+    file, module, data = lab_dags / "shop.py", lab_dags / "wares.py", lab_dags / "prices.yaml"
     module.write_text("NAME = 'apples'\n")
     file.write_text(DAG.format(suffix=""))
     wait_until(lambda: described(lab, "apples"), 15, "the new DAG")
     yield file
     file.unlink()
     module.unlink()
+    data.unlink(missing_ok=True)
     wait_until(lambda: "it is there" if "shop" in lab.cluster.api.dag_ids() else None, 30, "the end of the DAG")
 
 
@@ -53,13 +56,16 @@ def listed(lab: ThrowawayLab, name: str) -> dict[str, Any]:
     return next(file for file in files if file["name"] == name)
 
 
-def test_what_is_saved_is_live_soon_a_module_beside_the_dags_too(lab: ThrowawayLab, shop: Path) -> None:
+def test_what_is_saved_is_live_soon_a_module_or_data_beside_the_dags_too(lab: ThrowawayLab, shop: Path) -> None:
     shop.write_text(DAG.format(suffix=" and pears"))
-    # By itself Airflow would parse it again after 30 s.
+    # By itself Airflow would parse it again after a minute.
     wait_until(lambda: described(lab, "apples and pears"), 10, "the DAG")
 
     (shop.parent / "wares.py").write_text("NAME = 'plums'\n")
     wait_until(lambda: described(lab, "plums and pears"), 10, "the module")
+
+    (shop.parent / "prices.yaml").write_text(": cheap")
+    wait_until(lambda: described(lab, "plums and pears: cheap"), 10, "the data")
 
 
 def test_a_run_waits_until_what_was_saved_is_live(lab: ThrowawayLab, shop: Path) -> None:
@@ -93,9 +99,9 @@ def test_dags_shows_which_files_were_read_and_where_one_is_broken(lab: Throwaway
     refused = lab.command("run", "shop", check=False)
 
     assert table.returncode == 1
-    assert "shop.py cannot be read: shop.py, line 9: ZeroDivisionError: division by zero" in table.stdout
+    assert "shop.py cannot be read: shop.py, line 11: ZeroDivisionError: division by zero" in table.stdout
     assert refused.returncode == 24
-    assert "line 9: ZeroDivisionError" in refused.stderr
+    assert "line 11: ZeroDivisionError" in refused.stderr
     shop.write_text(DAG.format(suffix=""))
     wait_until(lambda: None if lab.command("dags", check=False).returncode == 0 else "an error", 15, "the correction")
 

@@ -26,16 +26,23 @@ def test_what_uses_a_module_by_another_one_is_found() -> None:
     assert dag_sources.used("etl.py", WORDS) == {"etl.py", "helpers/__init__.py", "helpers/load.py", "units.py"}
 
 
+def test_a_file_of_data_concerns_the_files_with_its_whole_name_in_them_and_those_that_use_these() -> None:
+    words = {"etl.py": {"read", "tables", "yaml"}, "shop.py": {"etl"}, "other.py": {"yaml", "orders"}}
+
+    assert dag_sources.users({"data/tables.yaml"}, words) == {"etl.py", "shop.py"}
+    assert dag_sources.used("shop.py", words, {"data/tables.yaml", "orders.json"}) == {"shop.py", "etl.py", "data/tables.yaml"}
+
+
 def test_a_file_that_was_saved_made_or_removed_has_changed() -> None:
     assert dag_sources.changed({"a.py": 1.0, "b.py": 1.0, "c.py": 1.0}, {"a.py": 1.0, "b.py": 2.0, "d.py": 1.0}) == {"b.py", "c.py", "d.py"}
 
 
 def test_hidden_folders_and_bytecode_are_not_looked_at(tmp_path: Path) -> None:
-    for name in ("a.py", "sub/b.py", ".git/c.py", "__pycache__/d.py", "e.txt"):
+    for name in ("a.py", "sub/b.py", ".git/c.py", "__pycache__/d.py", "e.txt", "f.yaml"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
 
-    assert set(dag_sources.saved(tmp_path)) == {"a.py", "sub/b.py"}
+    assert set(dag_sources.saved(tmp_path)) == {"a.py", "sub/b.py", "f.yaml"}
 
 
 def dag(name: str, parsed: str, seconds: float = 0.5) -> dict[str, Any]:
@@ -102,8 +109,8 @@ def test_a_task_is_chosen_by_its_name_with_or_without_an_index() -> None:
 def test_a_file_that_is_removed_while_the_folder_is_looked_through_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("stays.py", "goes.py"):
         (tmp_path / name).touch()
-    entries = list(dag_sources._python_files(str(tmp_path)))
-    monkeypatch.setattr(dag_sources, "_python_files", lambda _: iter(entries))
+    entries = list(dag_sources._files(str(tmp_path)))
+    monkeypatch.setattr(dag_sources, "_files", lambda _: iter(entries))
     (tmp_path / "goes.py").unlink()
 
     assert list(dag_sources.saved(tmp_path)) == ["stays.py"]

@@ -115,14 +115,15 @@ def _begun(dag: Mapping[str, Any]) -> float:
 
 
 def _changes(folder: Path, since: float = 0.0) -> dict[str, float]:
-    """Return when each file, or a module that it uses, was saved last; of modules only what happened after `since` counts."""
+    """Return when each file, or what it uses, was saved last; of what it uses only what happened after `since` counts."""
     saved = dag_sources.saved(folder)
+    sources = {name: when for name, when in saved.items() if dag_sources.is_source(name)}
     if max(saved.values(), default=0.0) <= since:  # All files need not be read for that.
-        return saved
-    words = dag_sources.words(folder, saved)
+        return sources
+    words = dag_sources.words(folder, sources)
     # A time in the future, as some archives have, says nothing.
     past = {name: when if when <= time.time() else 0.0 for name, when in saved.items()}
-    return {name: max(past[used] for used in dag_sources.used(name, words)) for name in words}
+    return {name: max(past[used] for used in dag_sources.used(name, words, saved.keys() - sources.keys())) for name in words}
 
 
 def _file(

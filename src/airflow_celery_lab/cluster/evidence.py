@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_celery_lab.cluster import autoscaled, flower, link_status, trees
 from airflow_celery_lab.cluster.autoscaled import Autoscaled
@@ -32,10 +32,28 @@ from airflow_celery_lab.supervision.supervisord import Supervisor
 LIFE = 200
 
 
+class _Airflow(NamedTuple):
+    """What the api-server says."""
+
+    health: dict[str, Any] | str
+    jobs: list[Job]
+    import_errors: list[dict[str, Any]] = []  # noqa: RUF012  # Nobody changes it.
+    plugin_errors: list[dict[str, Any]] = []  # noqa: RUF012  # As above.
+    pool: int | None = None
+
+
 class Look:
     """What is asked, and whom."""
 
-    def __init__(self, lab: Lab, environ: Mapping[str, str], api: AirflowApi, broker: Broker, supervisor: Supervisor) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        environ: Mapping[str, str],
+        api: Callable[[], AirflowApi],
+        broker: Callable[[], Broker],
+        supervisor: Supervisor,
+    ) -> None:
+        """Ask through `api` and `broker`, each of which takes a while to import: a thread of its own begins with that."""
         self._lab = lab
         self._environ = environ
         self._api = api
@@ -57,26 +75,27 @@ class Look:
         record = exposure.read(self._lab.state)
         there = record is not None and probes.has_address(record.address)
         with ThreadPoolExecutor(max_workers=6) as pool:
-            postgres = pool.submit(self._postgres)
-            redis = pool.submit(self._redis)
-            health = pool.submit(self._health, records)
-            broker = pool.submit(self._workers, awake, busy)
-            flowers = pool.submit(self._flower, records)
+            # First what keeps others busy: the kernel with counting, the api-server with answering.
             sizes = pool.submit(trees.memory, records if memory else {})
+            airflow = pool.submit(self._airflow, records, details=details)
+            flowers = pool.submit(self._flower, records)
+            broker = pool.submit(self._workers, awake, busy)
+            redis = pool.submit(self._redis)
+            postgres = pool.submit(self._postgres)
             # An address that comes with a network which is not there now keeps nobody waiting.
             gateway = pool.submit(probes.gateway, self._lab, record) if record and there and runs(GATEWAY, awake) else None
             workers, queues, machines = broker.result()
-            report, jobs = health.result()
+            said = airflow.result()
             return Evidence(
                 records=records,
                 postgres=postgres.result(),
                 redis=redis.result(),
-                health=report,
+                health=said.health,
                 workers=workers,
                 queues=queues,
                 flower=flowers.result(),
-                import_errors=self._import_errors() if details and not isinstance(report, str) else [],
-                plugin_errors=self._plugin_errors() if details and not isinstance(report, str) else [],
+                import_errors=said.import_errors,
+                plugin_errors=said.plugin_errors,
                 memory=sizes.result(),
                 failures=self._failures(supervised, records),
                 paused=paused,
@@ -89,8 +108,8 @@ class Look:
                 refused=self._refused() if details else (),
                 newer_environment=NEWER_ENVIRONMENT in self._environ,
                 procfile_differs=bool(supervised) and self._differs(processes, notes),
-                jobs=jobs,
-                pool=self._pool() if details and not isinstance(report, str) else None,
+                jobs=said.jobs,
+                pool=said.pool,
                 autoscaled=notes,
                 machines=machines,
                 dags=self._dags() if details and machines else "",
@@ -109,13 +128,19 @@ class Look:
     def _redis(self) -> str | None:
         return probes.main_machine(self._lab.state, self._member) if self._member is not None else probes.redis(self._lab)
 
+    def _airflow(self, records: Mapping[str, Record], *, details: bool) -> _Airflow:
+        report, jobs = self._health(records)
+        if isinstance(report, str) or not details:
+            return _Airflow(report, jobs)
+        return _Airflow(report, jobs, self._import_errors(), self._plugin_errors(), self._pool())
+
     def _health(self, records: Mapping[str, Record]) -> tuple[dict[str, Any] | str, list[Job]]:
         import httpx  # As in `rest`.
 
         if self._member is not None:
             return f"Airflow is on {self._member.address}", []
         try:
-            return self._api.health(), _jobs(self._api.jobs())
+            return self._api().health(), _jobs(self._api().jobs())
         except httpx.TimeoutException:
             return "the api-server takes too long to answer", []
         except httpx.TransportError:
@@ -127,18 +152,19 @@ class Look:
 
     def _workers(self, awake: Mapping[str, Record], busy: Collection[str]) -> tuple[list[Worker], list[Queue], dict[str, Lease]]:
         expected = [name for name, record in awake.items() if _is_worker(record) and record.state == "running" and name not in busy]
+        ask = self._broker()
         try:
             if self._member is not None:  # The others' state is theirs to tell.
-                workers = self._broker.workers(len(expected), expected) if expected else []
+                workers = ask.workers(len(expected), expected) if expected else []
                 own = {queue for worker in workers for queue in worker.queues}
-                return workers, [queue for queue in self._broker.queues(workers) if queue.name in own], {}
+                return workers, [queue for queue in ask.queues(workers) if queue.name in own], {}
             # Nobody can join a lab that is not exposed.
-            machines = self._broker.machines() if exposure.read(self._lab.state) else {}
+            machines = ask.machines() if exposure.read(self._lab.state) else {}
             expected += [name for one in machines.values() if one.lives for name in one.workers]
-            workers = self._broker.workers(len(expected)) if expected else []
+            workers = ask.workers(len(expected)) if expected else []
             answering = {worker.name for worker in workers}
             workers += [Worker(name, sorted(awake[name].queues), 1, 1) for name in busy if name not in answering]
-            return workers, self._broker.queues(workers), machines
+            return workers, ask.queues(workers), machines
         except Exception:  # noqa: BLE001  # kombu and redis raise many kinds; the probe of Redis tells the reason
             return [], [], {}
 
@@ -161,17 +187,17 @@ class Look:
 
     def _import_errors(self) -> list[dict[str, Any]]:
         with suppress(LabError):
-            return self._api.import_errors()
+            return self._api().import_errors()
         return []
 
     def _plugin_errors(self) -> list[dict[str, Any]]:
         with suppress(LabError):
-            return self._api.plugin_errors()
+            return self._api().plugin_errors()
         return []
 
     def _pool(self) -> int | None:
         with suppress(LabError):
-            slots = int(self._api.request("GET", "/pools/default_pool")["slots"])
+            slots = int(self._api().request("GET", "/pools/default_pool")["slots"])
             return slots if slots >= 0 else None
         return None
 

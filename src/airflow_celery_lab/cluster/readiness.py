@@ -36,7 +36,7 @@ class Readiness(Connections):
         processes: Processes = self.supervisor.processes if supervised else {}
         if expected is None:
             expected = procfile.services_of(processes if supervised else procfile.instances(self.lines()))
-        look = evidence.Look(self.lab, self._environ, self.api, self.broker, self.supervisor)
+        look = evidence.Look(self.lab, self._environ, lambda: self.api, lambda: self.broker, self.supervisor)
         return judgement.judge(expected, look.gather(supervised, processes, details=details, memory=details and memory))
 
     def wait_until_ready(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import psutil
 
 from airflow_celery_lab.configuration.services import FORKSERVER, describe
+from airflow_celery_lab.launcher import process_table
+from airflow_celery_lab.launcher.process_table import Process
 from airflow_celery_lab.launcher.registry import Record
 
 #: Begins the title that Airflow gives to the process of a task.
@@ -16,22 +18,19 @@ TASK = "airflow worker -- "
 
 
 def pids(record: Record) -> set[int]:
-    """Return the pids of a process: its launcher's and all below; none when it has ended.
+    """Return the pids of a process: its launcher's and all below; none when it has ended."""
+    return _tree(record, process_table.table())
 
-    What the forkserver has forked belongs to the processes that it was forked for.
-    """
-    if not psutil.pid_exists(record.pid):
+
+def _tree(record: Record, table: Sequence[Process]) -> set[int]:
+    living = {row.pid for row in table}
+    if record.pid not in living:
         return set()
-    found = _tree(record.pid) | (_tree(record.reaper) if record.reaper else set())
-    if describe(record.command).kind == FORKSERVER and record.main_pid:
-        found -= _tree(record.main_pid) - {record.main_pid}
+    roots = {record.pid, record.reaper} & living
+    found = roots | process_table.descendants(roots, table)
+    if describe(record.command).kind == FORKSERVER:  # What it has forked belongs to the processes that it was forked for.
+        found -= process_table.descendants({record.main_pid}, table)
     return found
-
-
-def _tree(pid: int) -> set[int]:
-    with suppress(psutil.NoSuchProcess):
-        return {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
-    return set()
 
 
 def lives(process: psutil.Process) -> bool:
@@ -72,12 +71,12 @@ def _is_task(process: psutil.Process) -> bool:
 
 def memory(records: Mapping[str, Record]) -> dict[str, float]:
     """Return megabytes by process, its whole tree counted, each shared page divided among its users."""
-    sizes = {}
-    for name, record in records.items():
-        total = 0
-        for pid in pids(record):
-            with suppress(psutil.Error, OSError):
-                info = psutil.Process(pid).memory_full_info()
-                total += getattr(info, "pss", 0) or info.rss
-        sizes[name] = round(total / 1e6, 1)
-    return sizes
+    table = process_table.table() if records else []  # Once: each look at it reads a file a process of the machine.
+    return {name: round(sum(map(_memory, _tree(record, table))) / 1e6, 1) for name, record in records.items()}
+
+
+def _memory(pid: int) -> int:
+    with suppress(psutil.Error, OSError):  # It may have ended since.
+        info = psutil.Process(pid).memory_full_info()
+        return getattr(info, "pss", 0) or info.rss
+    return 0

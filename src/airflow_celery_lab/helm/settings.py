@@ -43,6 +43,7 @@ LEFT_OUT: Mapping[Key, str] = {
     ("dag_processor", "dag_bundle_config_list"): "classes of the lab's; DAGs come from the image or from git, see `dags` in the chart",
     ("dag_processor", "bundle_refresh_check_interval"): "for DAGs that are edited every few seconds",
     ("dag_processor", "refresh_interval"): "for DAGs that are edited every few seconds",
+    ("dag_processor", "min_file_process_interval"): "the lab parses at once what was saved; elsewhere a module beside a DAG waits for this",
     ("dag_processor", "print_stats_interval"): "keeps a terminal readable",
     ("dag_processor", "stale_bundle_cleanup_interval"): "versions of DAGs from git have to be removed",
     ("scheduler", "task_queued_timeout"): "the lab's executor finds lost messages; Airflow alone sends such a task again after 600 s",

@@ -1,7 +1,7 @@
 """The DAG folder, which Airflow looks through as soon as something in it was saved (`[dag_processor] dag_bundle_config_list`).
 
 Airflow's own bundle is looked through every few seconds whether or not anything has changed, which costs more the more
-often it is done, and a module beside the DAGs is no reason for Airflow to parse a DAG again before its 30 s are over.
+often it is done, and a module beside the DAGs is no reason for Airflow to parse a DAG again before its time.
 """
 
 from __future__ import annotations
@@ -41,20 +41,22 @@ class DagFolder(LocalDagBundle):
         """Let Airflow parse again what was saved, and what uses it. New files it finds by itself after this."""
         now = dag_sources.saved(self.path)
         before, self._saved = self._saved, now
-        listing = self._listing(now)
+        sources = {name for name in now if dag_sources.is_source(name)}
+        listing = self._listing(sources)
         dag_sources.publish(settings.load(os.environ).state, listing)
         if before is not None and (changed := dag_sources.changed(before, now)):
             # Those that are new are parsed anyway.
-            self._request(dag_sources.users(changed, dag_sources.words(self.path, now)).intersection(listing.read) & before.keys())
+            users = dag_sources.users(changed, dag_sources.words(self.path, sources))
+            self._request(users.intersection(listing.read) & before.keys())
 
-    def _listing(self, saved: dict[str, float]) -> Listing:
+    def _listing(self, sources: set[str]) -> Listing:
         from airflow.utils.file import list_py_file_paths
 
         heeded, read = (
             {os.path.relpath(path, self.path) for path in list_py_file_paths(self.path, **options)}
             for options in ({"safe_mode": False}, {})
         )
-        return Listing(sorted(read), sorted((heeded & saved.keys()) - read), sorted(saved.keys() - heeded))
+        return Listing(sorted(read), sorted((heeded & sources) - read), sorted(sources - heeded))
 
     def _request(self, names: set[str]) -> None:
         """Ask as Airflow's web interface does, when "Reparse DAG" is clicked.

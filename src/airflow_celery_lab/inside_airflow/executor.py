@@ -27,7 +27,7 @@ from airflow.utils.helpers import log_filename_template_renderer
 from sqlalchemy.exc import SQLAlchemyError
 
 from airflow_celery_lab.configuration import debugger, demand, links, names, services, settings
-from airflow_celery_lab.inside_airflow import custody, health, instances
+from airflow_celery_lab.inside_airflow import agenda, custody, health, instances
 from airflow_celery_lab.inside_airflow.custody import Custody, Sight, Task, Verdict
 from airflow_celery_lab.inside_airflow.machines import QUIET, Machine, Worker
 from airflow_celery_lab.inside_airflow.messages import OUTAGE, Messages
@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 LATER = 3600.0
 #: Seconds for which the scheduler sleeps between two rounds, at most, while there is no hurry; Airflow's own default.
 IDLE = 1.0
+#: Seconds between two rounds while there is nothing to do at all, and how long that has to last before. A scheduler that has just
+#: been started sends its first heartbeats meanwhile.
+REST, CALM = 4.0, 10.0
 
 
 class _Sent(NamedTuple):
@@ -70,7 +73,8 @@ class LabCeleryExecutor(CeleryExecutor):
         # While the next task can begin at once, the scheduler sleeps as it is set to; while there is none, or tasks wait for
         # slots anyway, four times as long, up to IDLE.
         pace = conf.getfloat("scheduler", "scheduler_idle_sleep_time")
-        self._idle = max(0.0, min(3 * pace, IDLE - pace))
+        self._pace, self._idle = pace, max(0.0, min(3 * pace, IDLE - pace))
+        self._worked = time.monotonic()
         # Before Airflow judges a silence, it is looked at.
         self._silent = conf.getint("scheduler", "task_instance_heartbeat_timeout") / 2
 
@@ -143,7 +147,18 @@ class LabCeleryExecutor(CeleryExecutor):
                 self._look(now)
         except SQLAlchemyError as error:  # The next look is soon; the scheduler must not end for it.
             self.log.warning("Cannot look after the tasks that were sent, Postgres does not answer: %s", error)
-        if len(self.running) > self._slots + self._slots_elsewhere or not (self.running or self.event_buffer):
+        self._sleep()
+
+    def _sleep(self) -> None:
+        """Let the scheduler sleep longer than it is set to where that keeps nobody waiting."""
+        if self.running or self.event_buffer:
+            self._worked = time.monotonic()
+            if len(self.running) > self._slots + self._slots_elsewhere:
+                time.sleep(self._idle)
+        elif self._idle and time.monotonic() - self._worked > CALM:
+            if agenda.rest(REST - self._pace, self._pace):
+                self._worked = time.monotonic()
+        else:
             time.sleep(self._idle)
 
     def revoke_task(self, *, ti: TaskInstance) -> None:
