@@ -158,7 +158,10 @@ def test_celerys_results_go_through_a_connection_that_is_closed_after_use_or_thr
     others = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 
     results.mark_as_done("a", None)
+    for error in (ValueError("no"), ValueError("neither")):
+        results.mark_as_failure("c", error)
     assert ask(sandbox, others) == "0"
+    assert str(results.get_result("c")) == "neither"
     results.keep_connection()
     assert [results.get_state(task) for task in ("a", "b", "a")] == ["SUCCESS", "PENDING", "SUCCESS"]
     assert ask(sandbox, others) == "1"

@@ -6,10 +6,11 @@ import io
 import pickle
 from typing import Any
 
-from celery.backends.database import DatabaseBackend
+from celery.backends.database import DatabaseBackend, retry
 from celery.backends.database.models import Task, TaskSet
 from celery.backends.database.session import SessionManager
 from sqlalchemy import PickleType, create_engine
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import NullPool
 
@@ -88,6 +89,22 @@ class ResultBackend(DatabaseBackend):  # type: ignore[misc]  # as above
     def ResultSession(self, _: Any = None) -> Any:  # noqa: N802  # Celery's name
         """Return a session."""
         return super().ResultSession(self._sessions)
+
+    @retry  # type: ignore[untyped-decorator]  # as above
+    def _store_result(
+        self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None, **options: Any
+    ) -> None:
+        """Write a result in one statement, where Celery looks for the row, makes it, changes it, and ends a transaction."""
+        engine = self._sessions.get_engine(self.url, **self.engine_options)
+        if engine.dialect.name != "postgresql":
+            super()._store_result(task_id, result, state, traceback=traceback, request=request, **options)
+            return
+        meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request, format_date=False, encode=True)
+        table = self.task_cls.__table__
+        values = {column.name: meta.get(column.name) for column in table.columns if column.name not in {"id", "task_id"}}
+        row = insert(table).values(task_id=task_id, **values).on_conflict_do_update(index_elements=[table.c.task_id], set_=values)
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(row)
 
     def keep_connection(self) -> None:
         """Ask over one connection from now on, as a scheduler does that asks in each of its rounds.
