@@ -21,7 +21,7 @@ SINGLE = 10
 #: Runs of 100 tasks that count, after the first one.
 WARM = 2
 #: Workers beside each other, and how often each slot of the first one sleeps and how long, in seconds.
-FAN, SLEEPS, SLEEP = 4, 12, 10.0
+FAN, SLEEPS, SLEEP = 4, 4, 30.0
 
 
 class Figure(NamedTuple):

@@ -27,8 +27,8 @@ from airflow_celery_lab.launcher.reaper import Far, Reaper
 IS_FOR_THIS_SYSTEM = sys.platform == "linux"
 #: Seconds that the forkserver has to appear: a supervisor starts all processes at once.
 PATIENCE = 2.0
-#: Seconds that it has to import Airflow and to answer, which takes 1.5 on an idle machine.
-LIMIT = 30.0
+#: Seconds that it has to import Airflow, which takes 1.5 on an idle machine, and to answer from then on, which takes some milliseconds.
+LIMIT, ANSWER = 30.0, 10.0
 #: Seconds between two tries to reach it, and between two looks whether it lives.
 INTERVAL, LOOK = 0.05, 0.5
 #: Seconds for the rest of a message whose beginning has come.
@@ -80,8 +80,8 @@ def ask(state: State, command: Sequence[str], environ: Mapping[str, str], interr
             return None
         if (now := time.monotonic()) >= look:
             look, lives = now + LOOK, _lives(state)
-        if now - began > (LIMIT if lives else PATIENCE if expected else 0.0):
-            raise Refused(f"the forkserver has not answered for {now - began:.0f} s" if lives else "")
+        if now - began > (limit := LIMIT if lives else PATIENCE if expected else 0.0):
+            raise Refused(f"the forkserver has not answered for {limit:g} s" if lives else "")
 
 
 def answers(state: State) -> bool:
@@ -134,16 +134,23 @@ def answer(connection: socket.socket, refusal: str = "") -> None:
 def _ask(connection: socket.socket, command: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) -> Reaper | None:
     """Return what was started, None where the answer did not come."""
     pipes = reaper.pipes()
-    with suppress(OSError):
+    said = None
+    try:
         data = json.dumps([list(command), dict(environ)]).encode()
         socket.send_fds(connection, [LENGTH.pack(len(data))], [*pipes.far, 1, 2])
         connection.sendall(data)
-        if not interrupt.wait(LIMIT, connection.fileno()) and (said := connection.recv(4096).decode(errors="replace")):
-            if said.strip():
-                pipes.close()
-                raise Refused(said.strip())
-            return pipes.born()
+        if not interrupt.wait(ANSWER, connection.fileno()):
+            connection.settimeout(0.0)
+            said = connection.recv(4096).decode(errors="replace")
+    except BlockingIOError:
+        said = f"the forkserver has not answered for {ANSWER:g} s"
+    except OSError:
+        pass  # It has ended, or begins again.
+    if said == "\n":
+        return pipes.born()
     pipes.close()
+    if said:
+        raise Refused(said.strip())
     return None
 
 
