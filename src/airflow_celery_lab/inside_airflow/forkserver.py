@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from airflow_celery_lab.configuration import lab as labs
-from airflow_celery_lab.configuration import names, overrides, services
+from airflow_celery_lab.configuration import names, overrides, roots, services
 from airflow_celery_lab.configuration.environment import PARALLELISM
 from airflow_celery_lab.launcher import forkserver, launcher, reaper, temporary
 from airflow_celery_lab.launcher.forkserver import Request
@@ -54,7 +54,6 @@ OWN = {
     "OLDPWD",
     "PORT",
     "PWD",
-    "PYTHONPATH",
     "SHLVL",
     "SUPERVISOR_GROUP_NAME",
     "SUPERVISOR_PROCESS_NAME",
@@ -180,9 +179,8 @@ def _answer(connection: socket.socket, trouble: str) -> Fork:
 
 def _run(arguments: list[str], variables: dict[str, str]) -> NoReturn:
     """Run `python -m airflow ...` in this process."""
-    for folder in reversed(variables.get("PYTHONPATH", "").split(os.pathsep)):
-        if folder and folder not in sys.path:
-            sys.path.insert(1, folder)
+    if str(roots.PLUGIN) not in _folders(variables):
+        sys.path[:] = [folder for folder in sys.path if folder != str(roots.PLUGIN)]
     os.environ.clear()
     os.environ.update(variables)
     sys.argv = arguments[2:]
@@ -197,9 +195,15 @@ def _run(arguments: list[str], variables: dict[str, str]) -> NoReturn:
     sys.exit(0)
 
 
+def _folders(variables: Mapping[str, str]) -> list[str]:
+    return variables.get("PYTHONPATH", "").split(os.pathsep)
+
+
 def _difference(ours: Mapping[str, str], theirs: Mapping[str, str], kind: str) -> str:
     """Return in what the environment differs from the one that Airflow was imported in, if it does."""
     own = OWN if kind == "scheduler" else OWN | {PARALLELISM}  # Which only a scheduler reads.
+    if [*filter(None, _folders(theirs)), str(roots.PLUGIN)] == [*filter(None, _folders(ours))]:
+        own = own | {"PYTHONPATH"}  # All but the api-server are to find no plugin of the lab's.
     different = sorted(name for name in ours.keys() | theirs.keys() if name not in own and ours.get(name) != theirs.get(name))
     return f"{', '.join(different)} is not as in the forkserver's environment" if different else ""
 

@@ -33,12 +33,12 @@ def prepare(
     """
     for folder in (lab.state.airflow, lab.state.task_logs, lab.state.flower):
         make_private_folder(folder)
-    if service.kind == "postgres":
-        return [*postgres.prepare(lab), *command[1:]]
+    if server := {"postgres": postgres.prepare, "redis": redis.prepare}.get(service.kind):
+        return [*server(lab), *command[1:]]
+    if service.kind == services.FORKSERVER:
+        _show_plugin(variables)  # For the api-server: entry points are listed once, while Airflow is imported.
     if own := {services.FORKSERVER: "forkserver", services.LINKS: "carrier"}.get(service.kind):
         return [sys.executable, "-m", "airflow_celery_lab", own]
-    if service.kind == "redis":
-        return [*redis.prepare(lab), *command[1:]]
     _wait_for_needs(service, lab, variables, on_wait)
     if service.kind in (services.GATEWAY, services.PRESENCE):
         return [sys.executable, "-m", "airflow_celery_lab", service.kind]
@@ -46,13 +46,18 @@ def prepare(
         return [sys.executable, "-m", "airflow_celery_lab", "autoscaler", *map(ranges.text, service.ranges)]
     if service.kind == "api-server":
         write_passwords(lab)
-        variables["PYTHONPATH"] = os.pathsep.join(filter(None, [variables.get("PYTHONPATH"), str(roots.PLUGIN)]))
+        _show_plugin(variables)
     elif service.kind == "scheduler":
         _apply_settings(lab, variables)
         _answer_health_checks(variables, first=_is_first(service.kind, name, lab))
     elif command[0] == "celery":
         variables.setdefault(observer.VARIABLE, observer.MODULE)
     return _python_program([*command, *_own_options(service, command, name)])
+
+
+def _show_plugin(variables: dict[str, str]) -> None:
+    """Let a process find the lab's plugin."""
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, [variables.get("PYTHONPATH"), str(roots.PLUGIN)]))
 
 
 def write_passwords(lab: Lab) -> None:
