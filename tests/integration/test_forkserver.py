@@ -116,7 +116,7 @@ def test_a_process_without_a_supervisor_is_no_fork(sandbox: Sandbox) -> None:
     assert not is_forked(sandbox, "triggerer")
 
 
-def test_a_forkserver_that_hangs_or_cannot_import_airflow_stops_nobody(sandbox: Sandbox) -> None:
+def test_a_forkserver_that_cannot_import_airflow_stops_nobody_and_tries_again_after_a_change(sandbox: Sandbox) -> None:
     folder = sandbox.home / "airflow" / "config"
     folder.mkdir()
     (folder / "airflow_local_settings.py").write_text("raise RuntimeError('broken')\n")
@@ -126,6 +126,10 @@ def test_a_forkserver_that_hangs_or_cannot_import_airflow_stops_nobody(sandbox: 
 
     assert "lab: imports Airflow by itself: the forkserver cannot import airflow.__main__: RuntimeError\n" in launcher.output
     assert not is_forked(sandbox, "scheduler")
+
+    (folder / "airflow_local_settings.py").write_text("")
+    start(sandbox, "triggerer")
+    assert is_forked(sandbox, "triggerer")
 
 
 def test_a_stop_that_comes_while_the_forkserver_imports_is_not_lost(sandbox: Sandbox) -> None:

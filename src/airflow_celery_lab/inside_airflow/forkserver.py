@@ -101,12 +101,12 @@ def main(environ: Mapping[str, str]) -> int:
     sources = dict(_sources())
     server = os.getpid()
     with forkserver.listen(state) as listener:
-        fork = _serve(listener, trouble)
+        fork = _serve(listener, sources, trouble)
     own = launcher.instance(fork.request.command, os.environ)
 
     def execute(arguments: list[str], wanted: dict[str, str]) -> NoReturn:
         reason = _difference(variables, wanted, own.service.kind)
-        if changed := next((path for path, known in sources.items() if known != _print(path)), ""):
+        if changed := _changed(sources):
             reason = f"{changed} has changed since the forkserver did"
             os.kill(server, signal.SIGHUP)
         if reason or arguments[:3] != [sys.executable, "-m", "airflow"]:
@@ -143,7 +143,7 @@ def _import() -> str:
     return "the forkserver has threads" if len(os.listdir("/proc/self/task")) > 1 else ""
 
 
-def _serve(listener: socket.socket, trouble: str) -> Fork:
+def _serve(listener: socket.socket, sources: Mapping[str, Print], trouble: str) -> Fork:
     """Fork for each request; return in a process that is to run a program.
 
     All that is done for a request is done in the fork: what this process wrote to would be shared no more.
@@ -152,6 +152,9 @@ def _serve(listener: socket.socket, trouble: str) -> Fork:
         connection, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
+            if trouble and _changed(sources):  # It may be over.
+                os.kill(os.getppid(), signal.SIGHUP)
+                os._exit(0)
             return _answer(connection, trouble)
         connection.close()
 
@@ -232,14 +235,19 @@ def _circumstances(pid: str) -> dict[str, str]:
 
 def _sources() -> Iterator[tuple[str, Print]]:
     """Yield the files that were imported, and the folders and settings that decide what is, as they are now."""
-    from airflow.configuration import conf
-
     home = os.environ["AIRFLOW_HOME"]
+    users = [os.environ[overrides.PLUGINS], f"{home}/config"]
     paths = {str(file) for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
     paths |= {path for path in sys.path if path.startswith(sys.prefix)}
-    paths |= {conf.get("core", "plugins_folder"), f"{home}/config", f"{home}/airflow.cfg", os.environ["AIRFLOW_CONFIG"]}
-    for path in paths:
+    # A file that could not be imported is no module.
+    paths |= {str(file) for folder in users for file in Path(folder).glob("*.py")}
+    for path in {*paths, *users, f"{home}/airflow.cfg", os.environ["AIRFLOW_CONFIG"]}:
         yield path, _print(path)
+
+
+def _changed(sources: Mapping[str, Print]) -> str:
+    """Return one of the files that are not as they were, if there is one."""
+    return next((path for path, known in sources.items() if known != _print(path)), "")
 
 
 def _print(path: str) -> Print:
