@@ -1,4 +1,4 @@
-"""The labs that tests share."""
+"""The labs that tests share, and which tests run beside each other."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from airflow_celery_lab import command
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 #: Folders of tests, and marks.
 LEVELS = ("unit", "integration", "e2e")
+#: The folder whose files share one lab.
+ONE_LAB = "tests/e2e/one_lab"
+#: Marks of tests that one process runs as fast as several.
+SHORT = ("unit", "smoke")
+#: Bytes that a process's lab and browser need, with some to spare.
+MEMORY = 2_500_000_000
 
 # Messages name the command that was typed; here that is nobody's, whatever started the tests.
 os.environ.pop(command.VARIABLE, None)
@@ -29,6 +36,34 @@ os.environ.pop(command.VARIABLE, None)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(next(level for level in LEVELS if level in item.path.parts))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many processes run the tests: one more than there are processors, as tests wait a lot; 0 is this one alone."""
+    if config.option.markexpr in SHORT:
+        return 0
+    names = [argument.partition("::")[0] for argument in config.args]
+    files = [file for name in names for file in (Path(name).rglob("test_*.py") if Path(name).is_dir() else [Path(name)])]
+    # Unit tests take milliseconds: those of all files count as one group.
+    groups = {"unit" if "unit" in file.parts else _group(str(file.resolve().relative_to(config.rootpath))) for file in files}
+    bearable = min((os.cpu_count() or 1) + 1, psutil.virtual_memory().available // MEMORY)
+    return 0 if len(groups) == 1 else max(1, min(len(groups), bearable))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Give each process one group of tests after the other, in the order of their collection: what takes minutes comes first."""
+    from xdist.scheduler import LoadScopeScheduling  # Where nothing is distributed, xdist may be missing.
+
+    scheduling = LoadScopeScheduling(config, log)
+    scheduling._split_scope = lambda test: _group(test.partition("::")[0])
+    return scheduling
+
+
+def _group(file: str) -> str:
+    """Return the name of the group to which the tests of a file belong; each group runs in one process."""
+    return ONE_LAB if file.startswith(f"{ONE_LAB}/") else file
 
 
 @pytest.fixture

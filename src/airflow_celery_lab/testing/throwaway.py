@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -18,13 +17,10 @@ import psutil
 from airflow_celery_lab.cluster import trees
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.configuration import procfile, roots, settings
-from airflow_celery_lab.configuration.settings import BASE_PORTS
 from airflow_celery_lab.errors import NotReadyError
-from airflow_celery_lab.servers import probes
+from airflow_celery_lab.testing.ports import free_offset
 from airflow_celery_lab.wait import wait_until
 
-#: Offsets that keep all ports below 32768, where Linux begins to hand out ports for outgoing connections.
-OFFSETS = range(200, 16_000)
 #: Seconds in which a lab has ended that was asked to stop, or whose honcho was killed.
 GONE = 10.0
 
@@ -206,16 +202,6 @@ def _environment() -> str:
     path = Path(sys.prefix)
     link = str(path.parent).removesuffix(".d") if path.parent.suffix == ".d" else sys.prefix
     return link.removesuffix(f"-{os.environ.get('LAB_AIRFLOW')}")
-
-
-def free_offset() -> int:
-    """Return a port offset at which all of a lab's ports are free."""
-    candidates = list(OFFSETS)
-    random.shuffle(candidates)
-    for offset in candidates:
-        if not any(probes.port_taken("127.0.0.1", port + offset) for port in BASE_PORTS.values()):
-            return offset
-    raise NotReadyError("no port offset is free on this machine; stop some servers")
 
 
 def _counts(arguments: tuple[str, ...]) -> Iterator[tuple[str, int]]:
