@@ -31,6 +31,9 @@ MEMORY = 2_500_000_000
 
 # Messages name the command that was typed; here that is nobody's, whatever started the tests.
 os.environ.pop(command.VARIABLE, None)
+# Programs that tests start know nothing of this pytest: not of its xdist, nor of the width that its readline has put into the environment.
+for name in [*(name for name in os.environ if name.startswith("PYTEST_XDIST_")), "COLUMNS", "LINES"]:
+    os.environ.pop(name, None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,27 +9,23 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from airflow_celery_lab.cluster.handle import Cluster
-from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.testing import ThrowawayLab, leftovers, throwaway_lab
 
-#: What nothing in a lab may be disturbed by: a second executor; a web interface behind somebody's proxy.
-SETTINGS = {
-    "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor,LocalExecutor",
-    "AIRFLOW__API__BASE_URL": "http://proxy.test/team/airflow",
-}
-#: And, as in many offices, a proxy for programs; nobody answers there.
+#: What must not be in the way of anything: a second executor; a web interface behind somebody's proxy.
+DOTENV = """
+AIRFLOW__CORE__EXECUTOR=CeleryExecutor,LocalExecutor
+AIRFLOW__API__BASE_URL=http://proxy.test/team/airflow
+"""
+#: As in many offices, but that nobody answers there.
 PROXY = dict.fromkeys(("HTTP_PROXY", "https_proxy"), "http://127.0.0.1:9")
 
 
 @contextmanager
-def background_lab(dags: Path, variables: Mapping[str, str], project: Path = CHECKOUT) -> Iterator[ThrowawayLab]:
-    """Run a lab in the background, and look at its end that it has left no process, file, shared memory and port.
-
-    The `variables` come before the settings that every such lab has.
-    """
+def background_lab(dags: Path, project: Path, variables: Mapping[str, str] | None = None) -> Iterator[ThrowawayLab]:
+    """Run a lab in the background, and see at the end that it leaves no process, file, shared memory or port."""
     temporary = Path(mkdtemp(prefix="lab-tmp-"))
     temporary.chmod(0o711)
-    own = {"TMPDIR": str(temporary), "LAB_STOP_TIMEOUT": "30", "LAB_LISTENER_TIMEOUT": "10", **variables}
+    own = {"TMPDIR": str(temporary), "LAB_STOP_TIMEOUT": "30", "LAB_LISTENER_TIMEOUT": "10", **(variables or {})}
     try:
         with throwaway_lab(dags, own, project) as lab:
             lab.command("setup")

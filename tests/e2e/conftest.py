@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -13,23 +13,26 @@ from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.experiments import trials
 from airflow_celery_lab.testing import ThrowawayLab
 
-from .background import SETTINGS, background_lab
+from .background import DOTENV, background_lab
 
 
 @pytest.fixture(scope="module")
 def background(lab_dags: Path) -> Iterator[ThrowawayLab]:
-    """A lab in the background, with a Procfile of its own."""
-    folder = Path(mkdtemp(prefix="lab-procfile-"))
-    procfile = Path(shutil.copy(CHECKOUT / "Procfile", folder))
-    with background_lab(lab_dags, {**SETTINGS, "LAB_PROCFILE": str(procfile)}) as lab:
-        yield lab
-    shutil.rmtree(folder)
+    """A lab in the background, of a project whose Procfile tests may edit, and which has the checkout's command by a link."""
+    with TemporaryDirectory(prefix="lab project ") as name:
+        project = Path(name)
+        project.chmod(0o755)
+        (project / "lab").symlink_to(CHECKOUT / "lab")
+        shutil.copy(CHECKOUT / "Procfile", project)
+        (project / ".env").write_text(DOTENV)
+        with background_lab(lab_dags, project) as lab:
+            yield lab
 
 
 @pytest.fixture
 def procfile(background: ThrowawayLab) -> Iterator[Path]:
     """The Procfile; whatever a test makes of it, it is put back and applied."""
-    path = background.cluster.settings.procfile or background.project / "Procfile"
+    path = background.project / "Procfile"
     text = path.read_text()
     yield path
     path.write_text(text)

@@ -18,14 +18,10 @@ from airflow_celery_lab.testing import ThrowawayLab, pages, throwaway_lab
 from airflow_celery_lab.testing.checkouts import copy_checkout
 from airflow_celery_lab.wait import wait_until
 
-from .background import background_lab
+from .background import DOTENV, background_lab
 
-#: As people write it: JSON without quotes around it; a second executor; a web interface behind somebody's proxy.
-SHOP = """
-AIRFLOW_CONN_SHOP={{"conn_type": "http", "host": "{host}"}}
-AIRFLOW__CORE__EXECUTOR=CeleryExecutor,LocalExecutor
-AIRFLOW__API__BASE_URL=http://proxy.test/team/airflow
-"""
+#: As people write it: JSON without quotes around it.
+SHOP = DOTENV + 'AIRFLOW_CONN_SHOP={{"conn_type": "http", "host": "{host}"}}\n'
 GREETINGS = {
     "METADATA": "Metadata-Version: 2.1\nName: greetings\nVersion: 1.0\n",
     "WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
@@ -78,7 +74,7 @@ def test_plain_supervisord_runs_the_committed_configuration(checkout: Path) -> N
 
 @pytest.fixture(scope="module")
 def background(checkout: Path) -> Iterator[ThrowawayLab]:
-    with background_lab(checkout / "dags", {"LAB_VENV": str(checkout / ".venv")}, checkout) as lab:
+    with background_lab(checkout / "dags", checkout, {"LAB_VENV": str(checkout / ".venv")}) as lab:
         yield lab
 
 
