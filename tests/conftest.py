@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
@@ -14,16 +15,15 @@ import pytest
 
 from airflow_celery_lab import command
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
-from airflow_celery_lab.testing.throwaway import ThrowawayLab, throwaway_lab
+from airflow_celery_lab.testing import throwaway
 
 if TYPE_CHECKING:
-    from airflow_celery_lab.cluster.handle import Cluster
     from airflow_celery_lab.testing.browser import Browser
 
 #: Folders of tests, and marks.
 LEVELS = ("unit", "integration", "e2e")
-#: The folder whose files share one lab.
-ONE_LAB = "tests/e2e/one_lab"
+#: Files in a folder below this one share a lab.
+SHARING = Path("tests/e2e")
 #: Marks of tests that one process runs as fast as several.
 SHORT = ("unit", "smoke")
 #: Bytes that a process's lab and browser need, with some to spare.
@@ -39,6 +39,12 @@ for name in [*(name for name in os.environ if name.startswith("PYTEST_XDIST_")),
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(next(level for level in LEVELS if level in item.path.parts))
+
+
+def pytest_keyboard_interrupt() -> None:
+    """End all labs at once: xdist sends a process another Ctrl-C after 5 s, and ends it after 15 s."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    throwaway.destroy_all()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -66,7 +72,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
 def _group(file: str) -> str:
     """Return the name of the group to which the tests of a file belong; each group runs in one process."""
-    return ONE_LAB if file.startswith(f"{ONE_LAB}/") else file
+    folder = Path(file).parent
+    return str(folder if folder.parent == SHARING else file)
 
 
 @pytest.fixture
@@ -88,18 +95,3 @@ def lab_dags() -> Iterator[Path]:
         shutil.copytree(source, folder, dirs_exist_ok=True)
     yield folder
     shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="session")
-def lab(lab_dags: Path) -> Iterator[ThrowawayLab]:
-    """One lab for the whole test session."""
-    with throwaway_lab(lab_dags) as running:
-        running.up()
-        yield running
-        running.stop()
-
-
-@pytest.fixture
-def lab_cluster(lab: ThrowawayLab) -> Cluster:
-    """The handle on the running cluster."""
-    return lab.cluster

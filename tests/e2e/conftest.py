@@ -1,32 +1,14 @@
-"""The lab in the background that the tests of a file share."""
+"""What tests make of the lab `background`, which each of their files or folders has."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
-from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.experiments import trials
 from airflow_celery_lab.testing import ThrowawayLab
-
-from .background import DOTENV, background_lab
-
-
-@pytest.fixture(scope="module")
-def background(lab_dags: Path) -> Iterator[ThrowawayLab]:
-    """A lab in the background, of a project whose Procfile tests may edit, and which has the checkout's command by a link."""
-    with TemporaryDirectory(prefix="lab project ") as name:
-        project = Path(name)
-        project.chmod(0o755)
-        (project / "lab").symlink_to(CHECKOUT / "lab")
-        shutil.copy(CHECKOUT / "Procfile", project)
-        (project / ".env").write_text(DOTENV)
-        with background_lab(lab_dags, project) as lab:
-            yield lab
 
 
 @pytest.fixture

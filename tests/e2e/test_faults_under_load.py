@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -10,6 +12,13 @@ import pytest
 from airflow_celery_lab.cluster import trees
 from airflow_celery_lab.experiments import trials
 from airflow_celery_lab.testing import ThrowawayLab
+from airflow_celery_lab.testing.background import projects_lab
+
+
+@pytest.fixture(scope="module")
+def background(lab_dags: Path) -> Iterator[ThrowawayLab]:
+    with projects_lab(lab_dags) as lab:
+        yield lab
 
 
 @pytest.mark.parametrize("fault", [fault.name for fault in trials.FAULTS if not fault.takes_minutes])

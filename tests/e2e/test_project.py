@@ -15,10 +15,9 @@ import pytest
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.testing import ThrowawayLab, pages, throwaway_lab
+from airflow_celery_lab.testing.background import DOTENV, background_lab
 from airflow_celery_lab.testing.checkouts import copy_checkout
 from airflow_celery_lab.wait import wait_until
-
-from .background import DOTENV, background_lab
 
 #: As people write it: JSON without quotes around it.
 SHOP = DOTENV + 'AIRFLOW_CONN_SHOP={{"conn_type": "http", "host": "{host}"}}\n'

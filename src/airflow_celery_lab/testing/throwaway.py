@@ -23,6 +23,8 @@ from airflow_celery_lab.wait import wait_until
 
 #: Seconds in which a lab has ended that was asked to stop, or whose honcho was killed.
 GONE = 10.0
+#: The labs of this process that are there.
+_LABS: list[ThrowawayLab] = []
 
 
 class ThrowawayLab:
@@ -53,6 +55,7 @@ class ThrowawayLab:
         self.cluster = Cluster.open(self.environ)
         self.process: subprocess.Popen[bytes] | None = None
         self._seen: dict[int, psutil.Process] = {}
+        _LABS.append(self)
 
     @property
     def program(self) -> list[str]:
@@ -180,6 +183,14 @@ class ThrowawayLab:
                 process.kill()
         self.wait_until_gone()
         shutil.rmtree(self.home, ignore_errors=True)
+        if self in _LABS:
+            _LABS.remove(self)
+
+
+def destroy_all() -> None:
+    """Destroy all labs that this process has made, for a session that is broken off: it has no time for what tests do at their end."""
+    for lab in _LABS:
+        lab.destroy()
 
 
 @contextmanager

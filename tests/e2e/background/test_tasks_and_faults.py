@@ -18,12 +18,11 @@ from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.environment import wiring
 from airflow_celery_lab.experiments import trials
 from airflow_celery_lab.testing import ThrowawayLab
+from airflow_celery_lab.testing.background import workers
 from airflow_celery_lab.testing.browser import Browser
 from airflow_celery_lab.timeline import recent
 from airflow_celery_lab.timeline.spans import Timeline
 from airflow_celery_lab.wait import wait_until
-
-from .background import workers
 
 
 def test_a_task_on_a_queue_without_a_listener_fails_and_says_why(background: ThrowawayLab) -> None:

@@ -6,9 +6,8 @@ import json
 
 from airflow_celery_lab.cluster.runs import finish
 from airflow_celery_lab.testing import AirflowLab, ThrowawayLab
+from airflow_celery_lab.testing.background import pids, workers
 from airflow_celery_lab.wait import wait_until
-
-from .background import pids, workers
 
 
 def test_a_killed_worker_is_back_within_30_seconds(background: ThrowawayLab) -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from airflow_celery_lab.cluster import journal
 from airflow_celery_lab.testing import ThrowawayLab, pages
+from airflow_celery_lab.testing.background import pids, workers
 from airflow_celery_lab.wait import wait_until
-
-from .background import pids, workers
 
 EXTRA = "worker-extra: ./lab exec airflow celery worker --queues extra --concurrency 1\n"
 

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from airflow_celery_lab.testing import ThrowawayLab
+from airflow_celery_lab.testing.background import pids
 from airflow_celery_lab.testing.browser import Browser
 from airflow_celery_lab.wait import wait_until
-
-from .background import pids
 
 
 @pytest.mark.parametrize("name", ["parallelism", "worker-loss", "visibility-timeout"])

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 
 from airflow_celery_lab.testing import ThrowawayLab
+from airflow_celery_lab.testing.background import pids
 from airflow_celery_lab.testing.terminal import CTRL_C, CTRL_D, terminal
-
-from .background import pids
 
 
 def test_the_tour_goes_through_all_its_steps_and_leaves_the_lab_as_it_was(one_worker: ThrowawayLab) -> None:

@@ -6,10 +6,12 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory, mkdtemp
 
 from airflow_celery_lab.cluster.handle import Cluster
-from airflow_celery_lab.testing import ThrowawayLab, leftovers, throwaway_lab
+from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
+from airflow_celery_lab.testing import leftovers
+from airflow_celery_lab.testing.throwaway import ThrowawayLab, throwaway_lab
 
 #: What must not be in the way of anything: a second executor; a web interface behind somebody's proxy.
 DOTENV = """
@@ -40,6 +42,19 @@ def background_lab(dags: Path, project: Path, variables: Mapping[str, str] | Non
             assert leftovers.left(memory) == set()
     finally:
         shutil.rmtree(temporary)
+
+
+@contextmanager
+def projects_lab(dags: Path) -> Iterator[ThrowawayLab]:
+    """Run the lab of a project whose Procfile tests may edit, and which has the checkout's command by a link."""
+    with TemporaryDirectory(prefix="lab project ") as name:
+        project = Path(name)
+        project.chmod(0o755)
+        (project / "lab").symlink_to(CHECKOUT / "lab")
+        shutil.copy(CHECKOUT / "Procfile", project)
+        (project / ".env").write_text(DOTENV)
+        with background_lab(dags, project) as lab:
+            yield lab
 
 
 def pids(cluster: Cluster) -> dict[str, int]:
