@@ -17,7 +17,7 @@ import psutil
 from airflow_celery_lab.cluster import trees
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.configuration import procfile, roots, settings
-from airflow_celery_lab.errors import NotReadyError
+from airflow_celery_lab.errors import NotReadyError, NotRunningError
 from airflow_celery_lab.testing.ports import free_offset
 from airflow_celery_lab.wait import wait_until
 
@@ -100,7 +100,14 @@ class ThrowawayLab:
         return seconds
 
     def command(self, *arguments: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        """Run a command of the lab, such as `command("run", "parallel_tasks", "--json")`, and return what it printed."""
+        """Run a command of the lab, such as `command("run", "parallel_tasks", "--json")`, and return what it printed.
+
+        Raises:
+            NotRunningError: the lab was destroyed.
+
+        """
+        if self not in _LABS:
+            raise NotRunningError("this lab was destroyed; make another one.")
         done = subprocess.run(
             [*self.program, *arguments],
             cwd=self.project,
