@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_keyboard_interrupt() -> None:
-    """End all labs at once: xdist sends a process another Ctrl-C after 5 s, and ends it after 15 s."""
+    """End all labs at once: an xdist worker that is interrupted has ten more seconds, and gets a second Ctrl-C in them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     throwaway.destroy_all()
 
@@ -55,15 +55,23 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     names = [argument.partition("::")[0] for argument in config.args]
     files = [file for name in names for file in (Path(name).rglob("test_*.py") if Path(name).is_dir() else [Path(name)])]
     # Unit tests take milliseconds: those of all files count as one group.
-    groups = {"unit" if "unit" in file.parts else _group(str(file.resolve().relative_to(config.rootpath))) for file in files}
+    groups = {"unit" if "unit" in file.parts else _group(os.path.relpath(file, config.rootpath)) for file in files}
     bearable = min((os.cpu_count() or 1) + 1, psutil.virtual_memory().available // MEMORY)
     return 0 if len(groups) == 1 else max(1, min(len(groups), bearable))
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Let workers end their labs when a session is broken off: by itself, xdist kills them 5 s after it has interrupted them."""
+    from xdist.workermanage import NodeManager  # Here and below: where nothing is distributed, xdist may be missing.
+
+    NodeManager.EXIT_TIMEOUT = 20
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     """Give each process one group of tests after the other, in the order of their collection: what takes minutes comes first."""
-    from xdist.scheduler import LoadScopeScheduling  # Where nothing is distributed, xdist may be missing.
+    from xdist.scheduler import LoadScopeScheduling
 
     scheduling = LoadScopeScheduling(config, log)
     scheduling._split_scope = lambda test: _group(test.partition("::")[0])
