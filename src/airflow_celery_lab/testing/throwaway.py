@@ -196,8 +196,9 @@ class ThrowawayLab:
 
 def destroy_all() -> None:
     """Destroy all labs that this process has made, for a session that is broken off: it has no time for what tests do at their end."""
-    for lab in _LABS:
-        lab.destroy()
+    for lab in _LABS.copy():
+        with suppress(NotReadyError):  # One that resists is no reason to leave the others.
+            lab.destroy()
 
 
 @contextmanager
