@@ -41,7 +41,7 @@ def start_a_task_that_escapes(lab: ThrowawayLab, minutes: int) -> str:
 
     The children sleep for `minutes`, by which they are known.
     """
-    run_id = lab.cluster.trigger("own_process_group", {"seconds": 5, "child": f"{minutes}m"})
+    run_id = lab.cluster.trigger("own_process_group", {"seconds": 10, "child": f"{minutes}m"})
 
     def escaped() -> str | None:
         states = [task.state for task in lab.cluster.look("own_process_group", run_id).tasks]
