@@ -32,7 +32,7 @@ MEMORY = 2_500_000_000
 # Messages name the command that was typed; here that is nobody's, whatever started the tests.
 os.environ.pop(command.VARIABLE, None)
 # Programs that tests start know nothing of this pytest: not of its xdist, nor of the width that its readline has put into the environment.
-for name in [*(name for name in os.environ if name.startswith("PYTEST_XDIST_")), "COLUMNS", "LINES"]:
+for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID", "COLUMNS", "LINES"):
     os.environ.pop(name, None)
 
 
@@ -48,8 +48,10 @@ def pytest_keyboard_interrupt() -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """Return how many processes run the tests: one more than there are processors, as tests wait a lot; 0 is this one alone."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None  # xdist reads it.
     if config.option.markexpr in SHORT:
         return 0
     names = [argument.partition("::")[0] for argument in config.args]
