@@ -28,7 +28,8 @@ from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.environment import wiring
 from airflow_celery_lab.configuration.settings import BASE_PORTS
 from airflow_celery_lab.servers import executables
-from airflow_celery_lab.testing.throwaway import ThrowawayLab, free_offset
+from airflow_celery_lab.testing.ports import free_offset
+from airflow_celery_lab.testing.throwaway import ThrowawayLab
 from airflow_celery_lab.wait import wait_until
 
 HERE = Path(__file__).resolve().parent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -21,12 +21,12 @@ from airflow_celery_lab.wait import wait_until
 STARTED = "database system was"
 
 
-@pytest.fixture(scope="module")
-def ending_lab(lab_dags: Path) -> Iterator[ThrowawayLab]:
-    """A lab that each test starts and ends; its state stays. Its processes have a temporary folder of their own."""
+@pytest.fixture
+def lab(lab_dags: Path, tmp_path: Path) -> Iterator[ThrowawayLab]:
+    """A lab to start and end. Its processes have a temporary folder of their own, and it has no kept schema: its first start migrates."""
     folder = Path(mkdtemp(prefix="lab-tmp-"))
     folder.chmod(0o711)
-    with throwaway_lab(lab_dags, {"TMPDIR": str(folder)}) as lab:
+    with throwaway_lab(lab_dags, {"TMPDIR": str(folder), "XDG_CACHE_HOME": str(tmp_path)}) as lab:
         yield lab
     shutil.rmtree(folder)
 
@@ -41,7 +41,7 @@ def start_a_task_that_escapes(lab: ThrowawayLab, minutes: int) -> str:
 
     The children sleep for `minutes`, by which they are known.
     """
-    run_id = lab.cluster.trigger("own_process_group", {"seconds": 5, "child": f"{minutes}m"})
+    run_id = lab.cluster.trigger("own_process_group", {"seconds": 10, "child": f"{minutes}m"})
 
     def escaped() -> str | None:
         states = [task.state for task in lab.cluster.look("own_process_group", run_id).tasks]
@@ -72,43 +72,62 @@ def assert_the_run_goes_on(cluster: Cluster, run_id: str) -> None:
     assert all(task.try_number > 1 for task in cluster.look("own_process_group", run_id).tasks)
 
 
-def test_ctrl_c_and_sigkill_leave_no_process_and_lose_no_run(ending_lab: ThrowawayLab) -> None:
-    lab = ending_lab
+def test_ctrl_c_sigterm_and_sigkill_leave_nothing_and_lose_no_run_and_the_next_start_works(lab: ThrowawayLab) -> None:
     before = left_by(lab)
+    for moment in ("making the database", "migrating the database schema"):
+        interrupt_a_start(lab, lambda words=moment: words in lab.tail(200), f"`{moment}` in the log")  # type: ignore[misc]  # bound at once
+        assert left_by(lab) == before
+
     lab.up()
+    assert shut_down_cleanly(lab)
     credentials = lab.cluster.credentials
     finished = lab.cluster.run("fan_out", {"tasks": 1, "seconds": 0})
     interrupted = [start_a_task_that_escapes(lab, minutes=1)]
-
     memory = leftovers.memory_of(lab.look())
     assert lab.stop(signal.SIGINT) == 130
     assert left_by(lab) == before
     assert memory
     assert leftovers.left(memory) == set()
-    lab.up()
 
+    lab.up()
     assert shut_down_cleanly(lab)
     assert lab.cluster.api.run_state("fan_out", finished.run_id) == "success"
     assert Cluster.open(lab.environ).credentials == credentials
     assert finished.run_id in flower_history(lab.cluster)
-
     interrupted.append(start_a_task_that_escapes(lab, minutes=2))
     honcho(lab).kill()
-    assert lab.process is not None
-    lab.process.wait(timeout=10)
-    lab.wait_until_gone()
+    until_gone(lab)
     assert left_by(lab) == before
-    lab.up()
 
+    lab.up()
     for run_id in interrupted:
         assert_the_run_goes_on(lab.cluster, run_id)
     assert finished.run_id in flower_history(lab.cluster)
-
-    lab.look()
-    os.kill(lab.process.pid, signal.SIGKILL)
-    lab.process.wait()
-    lab.wait_until_gone()
+    assert lab.stop(signal.SIGTERM) == 143
     assert left_by(lab) == before
+
+    starts = lab.log.read_text().count(STARTED)
+    interrupt_a_start(lab, lambda: lab.log.read_text().count(STARTED) > starts, "Postgres")
+    assert shut_down_cleanly(lab)
+    lab.up()
+    assert shut_down_cleanly(lab)
+    assert lab.process is not None
+    os.kill(lab.process.pid, signal.SIGKILL)
+    until_gone(lab)
+    assert left_by(lab) == before
+
+
+def interrupt_a_start(lab: ThrowawayLab, moment: Callable[[], bool], what: str) -> None:
+    lab.up(wait=False)
+    wait_until(lambda: None if moment() else "not yet", 30, what, interval=0.01)
+    lab.stop(signal.SIGINT)
+
+
+def until_gone(lab: ThrowawayLab) -> None:
+    """Wait for the end of a lab one of whose processes was killed."""
+    assert lab.process is not None
+    lab.process.wait(timeout=10)
+    lab.wait_until_gone()
 
 
 def flower_history(cluster: Cluster) -> str:
@@ -117,22 +136,3 @@ def flower_history(cluster: Cluster) -> str:
     from airflow_celery_lab.configuration.credentials import ADMIN
 
     return httpx.get(f"{cluster.settings.url('flower')}/api/tasks", auth=(ADMIN, cluster.credentials.admin_password)).text
-
-
-def test_ctrl_c_during_the_first_start_and_sigterm_later_leave_nothing_and_the_next_start_works(tmp_path: Path) -> None:
-    # With a kept schema there would be no migration.
-    with throwaway_lab(variables={"XDG_CACHE_HOME": str(tmp_path)}) as lab:
-        for moment in ("making the database", "migrating the database schema"):
-            lab.up(wait=False)
-            wait_until(lambda words=moment: None if words in lab.tail(200) else "not yet", 30, f"`{moment}` in the log", interval=0.01)  # type: ignore[misc]  # bound at once
-            lab.stop(signal.SIGINT)
-
-        lab.up()
-        assert shut_down_cleanly(lab)
-        starts = lab.log.read_text().count(STARTED)
-        assert lab.stop(signal.SIGTERM) == 143
-
-        lab.up(wait=False)
-        wait_until(lambda: None if lab.log.read_text().count(STARTED) > starts else "not yet", 30, "Postgres")
-        lab.stop(signal.SIGINT)
-        assert shut_down_cleanly(lab)

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
-from airflow_celery_lab.testing.throwaway import free_offset
+from airflow_celery_lab.testing.ports import free_offset
 from airflow_celery_lab.wait import wait_until
 
 DAG = """

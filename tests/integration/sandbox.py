@@ -22,7 +22,7 @@ from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.configuration.state import State
 from airflow_celery_lab.launcher import markers, registry
 from airflow_celery_lab.launcher.registry import Record
-from airflow_celery_lab.testing.throwaway import free_offset
+from airflow_celery_lab.testing.ports import free_offset
 from airflow_celery_lab.wait import wait_until
 
 #: Seconds after which something that takes a fraction of one is given up; the machine may be busy.

@@ -43,7 +43,7 @@ def taken_port(sandbox: Sandbox) -> Iterator[int]:
 def test_a_taken_port_is_told_with_the_program_that_has_it(sandbox: Sandbox, taken_port: int) -> None:
     told = sentence(sandbox.run("up"), 12)
 
-    assert re.match(rf"port {taken_port}, for redis, is taken by \S+ \(pid {os.getpid()}\); stop that program, or move", told)
+    assert re.match(rf"port {taken_port}, for redis, is taken by .+ \(pid {os.getpid()}\); stop that program, or move", told)
 
 
 def test_a_line_of_the_procfile_that_makes_no_sense_is_told_with_its_number(sandbox: Sandbox) -> None:

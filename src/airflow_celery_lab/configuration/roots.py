@@ -39,6 +39,14 @@ def checkout() -> Path | None:
     return DATA if (DATA / "src").is_dir() else None
 
 
+def cache() -> Path | None:
+    """Return the folder for what spares time and may be deleted at any moment; None for a user without a home. It may be missing."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airflow-celery-lab"
+    except RuntimeError:
+        return None
+
+
 def find_project(environ: Mapping[str, str]) -> Path:
     """Return LAB_PROJECT, or the nearest folder upward from the current one that holds a Procfile or `dags/`.
 

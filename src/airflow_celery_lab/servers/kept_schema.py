@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
-from airflow_celery_lab.configuration import files
+from airflow_celery_lab.configuration import files, roots
 from airflow_celery_lab.configuration.credentials import make_private_folder
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.errors import LabError
@@ -75,11 +75,8 @@ def keep(lab: Lab, variables: Mapping[str, str]) -> None:
 
 
 def _path(lab: Lab, variables: Mapping[str, str]) -> Path | None:
-    try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airflow-celery-lab"
-    except RuntimeError:  # A user without a home.
-        return None
-    return cache / f"schema-{_digest(postgres.major(lab.state.postgres_data), variables)}.sql"
+    cache = roots.cache()
+    return cache and cache / f"schema-{_digest(postgres.major(lab.state.postgres_data), variables)}.sql"
 
 
 def _digest(major: int | None, variables: Mapping[str, str]) -> str:

@@ -23,7 +23,7 @@ from airflow_celery_lab.configuration.state import State
 from airflow_celery_lab.errors import LabError, NotReadyError, NotRunningError
 from airflow_celery_lab.testing.home import Home, locked
 from airflow_celery_lab.testing.options import Options, render
-from airflow_celery_lab.testing.throwaway import free_offset
+from airflow_celery_lab.testing.ports import free_offset
 from airflow_celery_lab.wait import wait_until
 
 #: Variables of the shell that belong to another lab.

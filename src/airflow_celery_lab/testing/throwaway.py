@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -18,15 +17,14 @@ import psutil
 from airflow_celery_lab.cluster import trees
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.configuration import procfile, roots, settings
-from airflow_celery_lab.configuration.settings import BASE_PORTS
-from airflow_celery_lab.errors import NotReadyError
-from airflow_celery_lab.servers import probes
+from airflow_celery_lab.errors import NotReadyError, NotRunningError
+from airflow_celery_lab.testing.ports import free_offset
 from airflow_celery_lab.wait import wait_until
 
-#: Offsets that keep all ports below 32768, where Linux begins to hand out ports for outgoing connections.
-OFFSETS = range(200, 16_000)
 #: Seconds in which a lab has ended that was asked to stop, or whose honcho was killed.
 GONE = 10.0
+#: The labs of this process that are there.
+_LABS: list[ThrowawayLab] = []
 
 
 class ThrowawayLab:
@@ -57,6 +55,7 @@ class ThrowawayLab:
         self.cluster = Cluster.open(self.environ)
         self.process: subprocess.Popen[bytes] | None = None
         self._seen: dict[int, psutil.Process] = {}
+        _LABS.append(self)
 
     @property
     def program(self) -> list[str]:
@@ -101,7 +100,14 @@ class ThrowawayLab:
         return seconds
 
     def command(self, *arguments: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        """Run a command of the lab, such as `command("run", "parallel_tasks", "--json")`, and return what it printed."""
+        """Run a command of the lab, such as `command("run", "parallel_tasks", "--json")`, and return what it printed.
+
+        Raises:
+            NotRunningError: the lab was destroyed.
+
+        """
+        if self not in _LABS:
+            raise NotRunningError("this lab was destroyed; make another one.")
         done = subprocess.run(
             [*self.program, *arguments],
             cwd=self.project,
@@ -184,6 +190,15 @@ class ThrowawayLab:
                 process.kill()
         self.wait_until_gone()
         shutil.rmtree(self.home, ignore_errors=True)
+        if self in _LABS:
+            _LABS.remove(self)
+
+
+def destroy_all() -> None:
+    """Destroy all labs that this process has made, for a session that is broken off: it has no time for what tests do at their end."""
+    for lab in _LABS.copy():
+        with suppress(NotReadyError):  # One that resists is no reason to leave the others.
+            lab.destroy()
 
 
 @contextmanager
@@ -206,16 +221,6 @@ def _environment() -> str:
     path = Path(sys.prefix)
     link = str(path.parent).removesuffix(".d") if path.parent.suffix == ".d" else sys.prefix
     return link.removesuffix(f"-{os.environ.get('LAB_AIRFLOW')}")
-
-
-def free_offset() -> int:
-    """Return a port offset at which all of a lab's ports are free."""
-    candidates = list(OFFSETS)
-    random.shuffle(candidates)
-    for offset in candidates:
-        if not any(probes.port_taken("127.0.0.1", port + offset) for port in BASE_PORTS.values()):
-            return offset
-    raise NotReadyError("no port offset is free on this machine; stop some servers")
 
 
 def _counts(arguments: tuple[str, ...]) -> Iterator[tuple[str, int]]:

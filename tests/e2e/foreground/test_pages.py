@@ -84,7 +84,8 @@ def test_the_page_in_the_navigation_shows_workers_queues_and_what_runs(lab_clust
     cluster = lab_cluster
     pages.log_in(browser, cluster)
     pages.open_lab(browser)
-    run_id = cluster.trigger("fan_out", {"tasks": 12, "seconds": 3})
+    # On a busy machine seconds go by until the last of eight begins.
+    run_id = cluster.trigger("fan_out", {"tasks": 12, "seconds": 8})
 
     wait_until(lambda: None if table(browser, "workers")[0][4] == "8" else f"{table(browser, 'workers')}", 60, "eight tasks in the slots")
     wait_until(lambda: None if browser.evaluate(BARS) >= 13 else f"{browser.evaluate(BARS)} bars", 60, "a bar for each task")
@@ -161,28 +162,20 @@ def test_flowers_pages_show_workers_and_tasks_and_load_nothing_from_elsewhere(la
     assert from_elsewhere(browser, lab_cluster.settings.url("flower")) == set()
 
 
-def test_the_page_of_every_experiment_says_all_and_draws_its_parts(browser: Browser, tmp_path: Path) -> None:
-    """What one of them measured on a cluster is looked at where it is run; here are all their words."""
+def test_the_page_of_an_experiment_says_what_it_measured_and_draws_its_parts(browser: Browser, tmp_path: Path) -> None:
+    """What one of them measured on a cluster is looked at where it is run; the words of all are looked at in the unit tests."""
     ran = Span("running", "work", "work", -1, 1, "default", "worker-default", 1, 0.0, 3.0, "success")
     parts = {part: Timeline("experiment", "run", "success", 0.0, 3.0, [ran], [Mark(1.0, "kill worker-default")]) for part in ("one", "two")}
     finding = Finding(
         [Check("a < b holds", "0.5 s & more", holds=True), Check("c holds", "never", holds=None)], {"seconds": 0.5, "others": None}
     )
-    for experiment in catalogue.EXPERIMENTS:
-        result = Result(experiment, "could not tell", [Step(0.5, "started `work`")], finding, parts, "c holds: never")
-        (tmp_path / f"{experiment.name}.html").write_text(report.page(result))
+    experiment = catalogue.EXPERIMENTS[0]
+    result = Result(experiment, "could not tell", [Step(0.5, "started `work`")], finding, parts, "c holds: never")
+    (tmp_path / "index.html").write_text(report.page(result))
 
-        browser.open((tmp_path / f"{experiment.name}.html").as_uri(), "document.body?.dataset.drawn === 'yes'")
+    browser.open((tmp_path / "index.html").as_uri(), "document.body?.dataset.drawn === 'yes'")
 
-        shown = " ".join(browser.evaluate("document.body.innerText").split())
-        words = [
-            experiment.question,
-            experiment.prediction,
-            experiment.mechanism,
-            *experiment.next,
-            *(one.does for one in experiment.settings),
-        ]
-        assert [text for text in words if " ".join(text.replace("`", "").split()) not in shown] == []
-        assert all(text in shown for text in ("a < b holds", "0.5 s & more", "could not tell"))
-        assert browser.evaluate("document.querySelectorAll('.timeline .bars .point').length") == len(parts)
+    shown = " ".join(browser.evaluate("document.body.innerText").split())
+    assert all(text in shown for text in (experiment.question, "a < b holds", "0.5 s & more", "could not tell"))
+    assert browser.evaluate("document.querySelectorAll('.timeline .bars .point').length") == len(parts)
     assert browser.errors == []

@@ -1,0 +1,1 @@
+"""Tests of one lab in the foreground, which they leave as it was."""

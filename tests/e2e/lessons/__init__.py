@@ -1,0 +1,1 @@
+"""Tests of what teaches: experiments and the tour, in one lab."""
