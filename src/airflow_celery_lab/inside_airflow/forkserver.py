@@ -194,6 +194,7 @@ def _run(arguments: list[str], variables: dict[str, str]) -> NoReturn:
     from airflow_celery_lab.inside_airflow import first
 
     first.begin()
+    sys.modules.pop("airflow.__main__", None)  # It is run, not imported.
     runpy.run_module("airflow", run_name="__main__", alter_sys=True)
     sys.exit(0)
 
