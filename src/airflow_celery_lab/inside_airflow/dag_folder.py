@@ -7,6 +7,7 @@ often it is done, and a module beside the DAGs is no reason for Airflow to parse
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +16,7 @@ from airflow.dag_processing.bundles.local import LocalDagBundle
 from airflow_celery_lab.configuration import settings
 from airflow_celery_lab.inside_airflow import dag_sources
 from airflow_celery_lab.inside_airflow.dag_sources import Listing
+from airflow_celery_lab.inside_airflow.parse_requests import ParseRequests
 
 
 class DagFolder(LocalDagBundle):
@@ -23,6 +25,7 @@ class DagFolder(LocalDagBundle):
     def __init__(self, **options: Any) -> None:
         self._interval = 0
         self._saved: dict[str, float] | None = None
+        self._requests = ParseRequests()
         super().__init__(**options)
 
     @property
@@ -31,7 +34,8 @@ class DagFolder(LocalDagBundle):
 
         Airflow asks once a second (`[dag_processor] bundle_refresh_check_interval`).
         """
-        return self._interval if self._saved == dag_sources.saved(self.path) else 0
+        changed = self._saved != dag_sources.saved(self.path)
+        return 0 if changed or self._requests.is_due(time.time()) else self._interval
 
     @refresh_interval.setter
     def refresh_interval(self, seconds: int) -> None:
@@ -47,7 +51,9 @@ class DagFolder(LocalDagBundle):
         if before is not None and (changed := dag_sources.changed(before, now)):
             # Those that are new are parsed anyway.
             users = dag_sources.users(changed, dag_sources.words(self.path, sources))
-            self._request(users.intersection(listing.read) & before.keys())
+            self._requests.add(users.intersection(listing.read) & before.keys(), time.time())
+        if self._requests.names:
+            self._request(self._requests.take(self._begun(self._requests.names), time.time()))
 
     def _listing(self, sources: set[str]) -> Listing:
         from airflow.utils.file import list_py_file_paths
@@ -57,6 +63,18 @@ class DagFolder(LocalDagBundle):
             for options in ({"safe_mode": False}, {})
         )
         return Listing(sorted(read), sorted((heeded & sources) - read), sorted(sources - heeded))
+
+    def _begun(self, names: set[str]) -> dict[str, float]:
+        """Return when the last parsing of each file with a DAG began."""
+        from airflow.models.dag import DagModel
+        from airflow.utils.session import create_session
+        from sqlalchemy import select
+
+        query = select(DagModel.relative_fileloc, DagModel.last_parsed_time, DagModel.last_parse_duration).where(
+            DagModel.bundle_name == self.name, DagModel.relative_fileloc.in_(names)
+        )
+        with create_session() as session:
+            return {str(name): ended.timestamp() - (took or 0.0) for name, ended, took in session.execute(query) if ended}
 
     def _request(self, names: set[str]) -> None:
         """Ask as Airflow's web interface does, when "Reparse DAG" is clicked.
