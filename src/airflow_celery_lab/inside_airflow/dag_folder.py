@@ -49,9 +49,9 @@ class DagFolder(LocalDagBundle):
         listing = self._listing(sources)
         dag_sources.publish(settings.load(os.environ).state, listing)
         if before is not None and (changed := dag_sources.changed(before, now)):
-            # Those that are new are parsed anyway.
-            users = dag_sources.users(changed, dag_sources.words(self.path, sources))
-            self._requests.add(users.intersection(listing.read) & before.keys(), time.time())
+            users = dag_sources.users(changed, dag_sources.words(self.path, sources)).intersection(listing.read)
+            # Airflow may have found a new one before this look, and parsed it before another file was saved.
+            self._requests.add(users, users - before.keys(), time.time())
         if self._requests.names:
             self._request(self._requests.take(self._begun(self._requests.names), time.time()))
 

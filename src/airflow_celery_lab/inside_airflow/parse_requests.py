@@ -29,9 +29,9 @@ class ParseRequests:
         """The files that are asked for."""
         return set(self._open)
 
-    def add(self, names: Collection[str], now: float) -> None:
-        """Take in that files have changed."""
-        self._open |= {name: _Request(now, now, FIRST) for name in names}
+    def add(self, changed: Collection[str], new: Collection[str], now: float) -> None:
+        """Take in that files have changed; of those that are `new` Airflow most likely knows by itself."""
+        self._open |= {name: _Request(now, now + FIRST if name in new else now, FIRST) for name in changed}
 
     def is_due(self, now: float) -> bool:
         """Return whether `take` would return a file."""
