@@ -30,8 +30,7 @@ class Place:
     line: str  #: of the Procfile, behind that worker; empty where it has none
     instances: int  #: of that line that run
     heavy: str  #: a queue of other workers alone; empty where there is none
-    processes: int  #: that run
-    triggerer: bool  #: one of them
+    triggerer: bool  #: one runs
     patience: float  #: seconds after which the lab fails a task that no worker listens for; 0: never
 
     def on(self, queue: str) -> list[Worker]:
@@ -69,7 +68,7 @@ def find(
     lines_of = [name for name, count in counts.items() if names.instance_name(name, count + 1) not in lines]
     line = lines_of[0] if lines_of else ""
     apart = [other for other in queues if other != queue and not any({queue, other} <= set(worker.queues) for worker in found)]
-    return Place(at, found, queue, line or own[0], line, counts.get(line, 0), apart[0] if apart else "", len(running), triggerer, patience)
+    return Place(at, found, queue, line or own[0], line, counts.get(line, 0), apart[0] if apart else "", triggerer, patience)
 
 
 def _slots(workers: Sequence[Worker], queue: str) -> int:

@@ -59,7 +59,8 @@ def farewell(at: Addresses) -> list[tuple[str, str]]:
 
 
 def _processes(place: Place, title: str) -> Step:
-    numbers = {place.processes: "process", len(place.workers): "worker", sum(worker.concurrency for worker in place.workers): "slot"}
+    slots = sum(worker.concurrency for worker in place.workers)
+    numbers = {1: "one after the other", len(place.workers): "one for each worker", slots: "one for each slot"}
     return Step(
         title,
         about=[
@@ -71,7 +72,7 @@ def _processes(place: Place, title: str) -> Step:
         ],
         question=Question(
             "How many tasks can this lab run at one moment?",
-            {str(number): f"{number}, one for each {what}" for number, what in sorted(numbers.items())},
+            {str(number): f"{number}, {what}" for number, what in sorted(numbers.items())},
         ),
         command=["status"],
         judge=outcomes.processes,
