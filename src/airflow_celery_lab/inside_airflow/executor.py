@@ -75,6 +75,7 @@ class LabCeleryExecutor(CeleryExecutor):
         pace = conf.getfloat("scheduler", "scheduler_idle_sleep_time")
         self._pace, self._idle = pace, max(0.0, min(3 * pace, IDLE - pace))
         self._worked = time.monotonic()
+        self._ending = False
         # Before Airflow judges a silence, it is looked at.
         self._silent = conf.getint("scheduler", "task_instance_heartbeat_timeout") / 2
 
@@ -149,8 +150,15 @@ class LabCeleryExecutor(CeleryExecutor):
             self.log.warning("Cannot look after the tasks that were sent, Postgres does not answer: %s", error)
         self._sleep()
 
+    def end(self, synchronous: bool = False) -> None:  # noqa: FBT001  # Airflow's own
+        """Ask for the state of what was sent a last time, and rest no more."""
+        self._ending = True
+        super().end(synchronous)
+
     def _sleep(self) -> None:
         """Let the scheduler sleep longer than it is set to where that keeps nobody waiting."""
+        if self._ending:
+            return
         if self.running or self.event_buffer:
             self._worked = time.monotonic()
             if len(self.running) > self._slots + self._slots_elsewhere:
