@@ -89,7 +89,7 @@ class Fork(NamedTuple):
 
 
 def main(environ: Mapping[str, str]) -> int:
-    """Import Airflow, then fork for ever; a fork runs its program here, and returns when that has ended."""
+    """Import Airflow, then fork for each request; a fork runs its program here."""
     if not forkserver.IS_FOR_THIS_SYSTEM:
         print("lab: the forkserver is for Linux; on this system each process imports Airflow by itself", flush=True)
         signal.pause()
@@ -213,7 +213,7 @@ def _difference(ours: Mapping[str, str], theirs: Mapping[str, str], kind: str) -
 
 
 def _other_circumstances(connection: socket.socket) -> str:
-    """Return what whoever asks has from its parent, other than this process, if anything: limits, priority, namespaces."""
+    """Return what the process that asks has inherited and this one has not, if anything: limits, priority, namespaces."""
     pid = int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4), sys.byteorder)
     try:
         ours, theirs = _circumstances("self"), _circumstances(str(pid))

@@ -50,11 +50,6 @@ class Request(NamedTuple):
     ends: Far
     output: tuple[int, int]
 
-    @property
-    def files(self) -> tuple[int, ...]:
-        """All open files that go with it."""
-        return *self.ends, *self.output
-
 
 def may_serve(service: Service, command: Sequence[str]) -> bool:
     """Return whether a program is one that the forkserver can become."""

@@ -39,7 +39,7 @@ def free_offset() -> int:
 
 
 def _reserve(port: int) -> bool:
-    """Return whether this process has the port: whoever had it before has ended, or nobody had it."""
+    """Return whether this process has the port: nobody else has it, or has had it and lives."""
     file = _reservations()
     if file is None:
         return True
