@@ -94,11 +94,16 @@ def test_changed_requirements_leave_a_running_lab_its_environment_and_are_told(b
     assert [path for path in checkout.glob(".venv.d/*") if path.is_dir()] == [own]
 
 
-def waited(cluster: Cluster) -> object:
-    """Run the task that waits with a trigger of the user's own, and return what it says."""
-    run = cluster.run("own_trigger")
+def returned(cluster: Cluster, dag_id: str, task_id: str) -> object:
+    """Run a DAG, and return what its task returns."""
+    run = cluster.run(dag_id)
     assert run.succeeded, run
-    return cluster.api.request("GET", f"/dags/own_trigger/dagRuns/{run.run_id}/taskInstances/wait/xcomEntries/return_value")["value"]
+    return cluster.api.request("GET", f"/dags/{dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}/xcomEntries/return_value")["value"]
+
+
+def waited(cluster: Cluster) -> object:
+    """Return what the task says that waits with a trigger of the user's own."""
+    return returned(cluster, "own_trigger", "wait")
 
 
 def test_a_trigger_beside_the_dags_and_a_connection_in_dotenv_are_there_and_a_changed_dotenv_is_noticed_and_applied(
@@ -120,10 +125,8 @@ def test_a_trigger_beside_the_dags_and_a_connection_in_dotenv_are_there_and_a_ch
 
 
 def said(cluster: Cluster) -> object:
-    """Run the DAG that uses all that a project may have, and return what its task says."""
-    run = cluster.run("uses_all")
-    assert run.succeeded, run
-    return cluster.api.request("GET", f"/dags/uses_all/dagRuns/{run.run_id}/taskInstances/tell/xcomEntries/return_value")["value"]
+    """Return what the task says that uses all that a project may have."""
+    return returned(cluster, "uses_all", "tell")
 
 
 def test_a_projects_packages_plugins_sub_folders_connections_variables_and_pools_are_there(

@@ -12,7 +12,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -56,17 +56,19 @@ def may_serve(service: Service, command: Sequence[str]) -> bool:
     return IS_FOR_THIS_SYSTEM and command[0] == "airflow" and (service.kind in COMPONENTS or service.kind == "worker")
 
 
-def ask(state: State, command: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt, *, expected: bool) -> Reaper | None:
+def ask(
+    state: State, command: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt, expected: Callable[[], bool]
+) -> Reaper | None:
     """Have the forkserver fork the reaper and the program of `command`; None when the end was wanted meanwhile.
 
-    Whether one is `expected` the Procfile says.
+    Whether one is `expected` the Procfile says, which is read where none lives.
 
     Raises:
         Refused: the process has to import Airflow by itself.
 
     """
     began = look = time.monotonic()
-    lives = False
+    lives, limit = False, 0.0
     while True:
         with closing(socket.socket(socket.AF_UNIX)) as connection:
             if _connects(connection, state) and (started := _ask(connection, command, environ, interrupt)):
@@ -75,7 +77,8 @@ def ask(state: State, command: Sequence[str], environ: Mapping[str, str], interr
             return None
         if (now := time.monotonic()) >= look:
             look, lives = now + LOOK, _lives(state)
-        if now - began > (limit := LIMIT if lives else PATIENCE if expected else 0.0):
+            limit = LIMIT if lives else PATIENCE if expected() else 0.0
+        if now - began > limit:
             raise Refused(f"the forkserver has not answered for {limit:g} s" if lives else "")
 
 

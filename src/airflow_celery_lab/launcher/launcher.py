@@ -115,7 +115,7 @@ def main(command: Sequence[str], environ: Mapping[str, str]) -> int:
         if supervisor != "none" and forkserver.may_serve(service, command):
             observer.waiting("the forkserver imports Airflow")
             try:
-                return forkserver.ask(lab.state, command, environ, interrupt, expected=_expects_forkserver(lab, environ))
+                return forkserver.ask(lab.state, command, environ, interrupt, lambda: _expects_forkserver(lab, environ))
             except forkserver.Refused as refusal:
                 if str(refusal):
                     say_own_import(str(refusal))
