@@ -21,26 +21,50 @@ from typing import NamedTuple, NoReturn
 from airflow_celery_lab.configuration import lab as labs
 from airflow_celery_lab.configuration import names, overrides, roots, services
 from airflow_celery_lab.configuration.environment import PARALLELISM
+from airflow_celery_lab.inside_airflow import frames
 from airflow_celery_lab.launcher import forkserver, launcher, reaper, temporary
 from airflow_celery_lab.launcher.forkserver import Request
 
-#: What two or more of the processes import at their start; where a release of Airflow has it under another name, they import it.
+#: What two or more of the processes import, or one of them in each of its own forks; where a release of Airflow has it under another
+#: name, they import it.
 MODULES = (
     "airflow.__main__",
     "airflow.api_fastapi.app",
     "airflow.api_fastapi.execution_api.app",
+    "airflow.api_fastapi.execution_api.routes",
+    "airflow.api_fastapi.execution_api.versions",
     "airflow.cli.commands.daemon_utils",
     "airflow.dag_processing.manager",
+    "airflow.jobs.dag_processor_job_runner",
     "airflow.jobs.scheduler_job_runner",
     "airflow.jobs.triggerer_job_runner",
+    "airflow.migrations.db_types",
     "airflow.migrations.utils",
     "airflow.models.renderedtifields",
     "airflow.providers.celery.cli.celery_command",
     "airflow.providers.celery.executors.celery_executor",
+    "airflow.providers.standard.decorators.python",
+    "airflow.providers.standard.sensors.external_task",
+    "airflow.providers.standard.sensors.time_delta",
+    "airflow.sdk.definitions.connection",
+    "airflow.sdk.definitions.decorators",
+    "airflow.serialization.definitions.mappedoperator",
+    "airflow.utils.memray_utils",
+    "airflow.utils.serve_logs",
+    "airflow.version",
+    "airflow_celery_lab.inside_airflow.dag_folder",
+    "airflow_celery_lab.inside_airflow.experiment_folder",
+    "airflow_celery_lab.inside_airflow.hostname",
     "alembic.command",
+    "alembic.config",
+    "anyio._backends._asyncio",
+    "celery.app.amqp",
+    "celery.app.control",
+    "celery.app.events",
     "celery.apps.worker",
     "celery.bin.celery",
     "celery.concurrency.prefork",
+    "cffi.cparser",
     "kombu.transport.redis",
     "uvicorn",
 )
@@ -134,6 +158,9 @@ def _import() -> str:
             return f"the forkserver cannot import {module}: {type(error).__name__}"
     with suppress(ImportError):
         importlib.import_module("sqlalchemy.orm").configure_mappers()  # As the first query would.
+    with suppress(ImportError, AttributeError):
+        # The names of metrics, which each process reads from YAML at its first one, the api-server at the first run.
+        importlib.import_module("airflow._shared.observability.metrics.stats")._get_registry()  # noqa: SLF001  # Nothing else has it read.
     with suppress(ImportError):
         importlib.import_module("setproctitle").getproctitle()  # It looks for its room in memory, beside the first environment.
     gc.enable()
@@ -195,7 +222,7 @@ def _run(arguments: list[str], variables: dict[str, str]) -> NoReturn:
 
     first.begin()
     sys.modules.pop("airflow.__main__", None)  # It is run, not imported.
-    runpy.run_module("airflow", run_name="__main__", alter_sys=True)
+    frames.in_one_chunk(lambda: runpy.run_module("airflow", run_name="__main__", alter_sys=True))
     sys.exit(0)
 
 
