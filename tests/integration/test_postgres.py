@@ -14,6 +14,7 @@ from celery import Celery
 from airflow_celery_lab.cluster import limits
 from airflow_celery_lab.configuration import demand, environment, procfile, settings
 from airflow_celery_lab.errors import ProcfileError
+from airflow_celery_lab.inside_airflow import result_backend
 from airflow_celery_lab.inside_airflow.result_backend import ResultBackend
 from airflow_celery_lab.servers import executables, kept_schema, postgres, probes, schema
 
@@ -148,7 +149,10 @@ def test_postgres_gives_what_the_procfile_asks_for_and_more_is_refused_with_the_
     )
 
 
-def test_celerys_results_go_through_a_connection_that_is_closed_after_use_or_through_one_that_is_kept(sandbox: Sandbox) -> None:
+def test_celerys_results_go_through_a_connection_that_is_closed_when_idle_or_through_one_that_is_kept(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(result_backend, "IDLE", 1.0)
     start(sandbox)
     url = environment.wiring(sandbox.lab)["AIRFLOW__CELERY__RESULT_BACKEND"]
     schema._create_result_tables(url)
@@ -156,16 +160,20 @@ def test_celerys_results_go_through_a_connection_that_is_closed_after_use_or_thr
     results = app.backend
     assert isinstance(results, ResultBackend)
     others = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    end_others = others.replace("count(*)", "pg_terminate_backend(pid)")
 
     results.mark_as_done("a", None)
     for error in (ValueError("no"), ValueError("neither")):
         results.mark_as_failure("c", error)
-    assert ask(sandbox, others) == "0"
+    assert ask(sandbox, others) == "1"
+    ask(sandbox, end_others)
+    results.mark_as_done("d", None)
+    until(lambda: ask(sandbox, others) == "0", "the end of the idle connection")
     assert str(results.get_result("c")) == "neither"
     results.keep_connection()
     assert [results.get_state(task) for task in ("a", "b", "a")] == ["SUCCESS", "PENDING", "SUCCESS"]
     assert ask(sandbox, others) == "1"
-    ask(sandbox, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()")
+    ask(sandbox, end_others)
     assert results.get_state("b") == "PENDING"
     results.session_manager.invalidate(results.url)
     app.close()

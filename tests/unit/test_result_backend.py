@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +11,51 @@ from celery.backends.database.models import Task
 from celery.backends.database.session import ResultModelBase
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.pool import QueuePool
 
 from airflow_celery_lab.inside_airflow.result_backend import Sessions
 
 URL = "postgresql+psycopg2://nobody@localhost:1/none"
 
 
-def test_a_slots_connection_is_closed_after_use_and_its_engine_is_made_once() -> None:
+def test_a_slot_has_one_connection_and_makes_its_engine_once() -> None:
     sessions = Sessions()
 
-    engine = sessions.get_engine(URL, pool_pre_ping=True)
+    engine = sessions.get_engine(URL, echo=False)
 
-    assert isinstance(engine.pool, NullPool)
-    assert sessions.get_engine(URL, pool_pre_ping=True) is engine
+    assert isinstance(engine.pool, QueuePool)
+    assert engine.pool.size() == 1
+    assert sessions.get_engine(URL, echo=False) is engine
 
 
-def test_a_slot_does_not_use_the_connections_of_the_process_that_it_was_forked_from() -> None:
+def test_a_forked_process_does_not_use_the_connections_of_its_parent() -> None:
     sessions = Sessions()
     parents = sessions.get_engine(URL)
 
-    sessions._after_fork()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(sessions.get_engine(URL) is parents)
 
-    assert sessions.get_engine(URL) is not parents
+    assert os.waitpid(pid, 0)[1] == 0
+    assert sessions.get_engine(URL) is parents
+
+
+def test_no_thread_waits_for_an_idle_connection_while_the_process_forks() -> None:
+    sessions = Sessions()
+    sessions.get_engine(URL)
+    alone = threading.active_count()
+    sessions.close_when_idle()
+    assert threading.active_count() == alone + 1
+
+    pid = os.fork()
+    if pid == 0:
+        # Python 3.12 and later warn of a fork beside a thread.
+        os._exit(threading.active_count() != alone or len(os.listdir("/proc/self/task")) != 1)
+
+    assert os.waitpid(pid, 0)[1] == 0
+    assert threading.active_count() == alone + 1
+    sessions.stop_waiting()
+    assert threading.active_count() == alone
 
 
 def test_a_scheduler_keeps_its_connection_in_a_new_engine() -> None:
@@ -47,7 +70,10 @@ def test_a_scheduler_keeps_its_connection_in_a_new_engine() -> None:
 
 @pytest.mark.parametrize("options", [{"pool_size": 5}, {"max_overflow": 0}, {"pool_recycle": 60, "pool_timeout": 3}])
 def test_a_pool_that_the_user_sizes_is_the_users(options: dict[str, int]) -> None:
-    assert isinstance(Sessions().get_engine(URL, **options).pool, QueuePool)
+    pool = Sessions().get_engine(URL, **options).pool
+
+    assert isinstance(pool, QueuePool)
+    assert pool.size() == 5
 
 
 class Command:
