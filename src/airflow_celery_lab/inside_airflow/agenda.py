@@ -3,35 +3,57 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 from airflow.models import asset
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
-from airflow.utils.state import DagRunState
-from sqlalchemy import ColumnElement, func, or_, select
+from airflow.utils.state import DagRunState, TaskInstanceState
+from sqlalchemy import Exists, Select, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 
-def rest(seconds: float, pace: float) -> bool:
-    """Return whether there is something to do, as soon as there is; False after so many seconds. Looks every `pace` seconds."""
+class Agenda:
+    """What a scheduler may have to do."""
+
+    def __init__(self) -> None:
+        self._known: object = None
+
+    def rest(self, seconds: float, pace: float) -> bool:
+        """Return whether there is something to do, as soon as there is; False after so many seconds. Looks every `pace` seconds."""
+        return _look(lambda ask: bool(ask(ANYTHING).scalar()), seconds, pace)
+
+    def await_news(self, seconds: float, pace: float) -> None:
+        """Return as soon as something has come since the last look, and after so many seconds. What was there before is no news."""
+
+        def has_changed(ask: Callable[[Any], Any]) -> bool:
+            before, self._known = self._known, ask(NEWS).one()
+            return before != self._known
+
+        _look(has_changed, seconds, pace)
+
+
+def _look(found: Callable[[Callable[[Any], Any]], bool], seconds: float, pace: float) -> bool:
     end = time.monotonic() + seconds
     try:
         # One connection for all looks: to take it from the pool costs more than a look.
         with create_session() as session:
             connection = session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
-            while not (found := bool(connection.scalar(QUESTION))) and (left := end - time.monotonic()) > 0:
+            while not found(connection.execute):
+                if (left := end - time.monotonic()) <= 0:
+                    return False
                 time.sleep(min(pace, left))
-            return found
+            return True
     except SQLAlchemyError:  # The scheduler's next round meets the same, and says so.
         return True
 
 
-def _anything() -> ColumnElement[bool]:
-    """Return the question: is there a run that has not ended, a schedule that is due, or an asset for which a DAG waits."""
+def _due() -> list[Exists]:
+    """Return what a run is made for: a schedule that is due, or an asset for which a DAG waits."""
     signs = [
-        select(DagRun.id).where(DagRun.state == DagRunState.RUNNING).exists(),
-        select(DagRun.id).where(DagRun.state == DagRunState.QUEUED).exists(),
         select(DagModel.dag_id)
         .where(DagModel.is_paused.is_(False), DagModel.is_stale.is_(False), DagModel.next_dagrun_create_after <= func.now())
         .exists(),
@@ -39,8 +61,19 @@ def _anything() -> ColumnElement[bool]:
     ]
     if partitions := getattr(asset, "AssetPartitionDagRun", None):  # Since Airflow 3.2.
         signs.append(select(partitions.id).where(partitions.created_dag_run_id.is_(None)).exists())
-    return or_(*signs)
+    return signs
 
 
-#: Whether there is anything to do.
-QUESTION = select(_anything())
+def _runs(state: DagRunState) -> Select[Any]:
+    return select(DagRun.id).where(DagRun.state == state)
+
+
+#: Whether there is anything to do: a run that has not ended, or one to be made.
+ANYTHING = select(or_(_runs(DagRunState.RUNNING).exists(), _runs(DagRunState.QUEUED).exists(), *_due()))
+#: What differs when there is more to do than before: runs that were made or cleared, tasks that a trigger has woken, runs to be made.
+NEWS = select(
+    select(func.max(DagRun.id)).scalar_subquery(),
+    select(func.count()).select_from(_runs(DagRunState.QUEUED).subquery()).scalar_subquery(),
+    select(func.count()).select_from(TaskInstance).where(TaskInstance.state == TaskInstanceState.SCHEDULED).scalar_subquery(),
+    *_due(),
+)
