@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -42,8 +43,9 @@ def main(arguments: list[str]) -> int:
             from airflow_celery_lab.remote import gateway
 
             return gateway.main(os.environ, lambda text: print(text, flush=True))
-        # Nothing that is imported is garbage: looking for some takes a tenth of the time of a short command.
+        # Nothing that is imported is garbage: looking for some, at the end too, takes a fifth of the time of a short command.
         gc.set_threshold(100_000)
+        atexit.register(gc.freeze)
         command.remember(sys.argv[0])
         from airflow_celery_lab.cli.main import main as command_line
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from importlib.metadata import version
 from pathlib import Path
 
 #: The packages whose versions both sides compare.
@@ -14,6 +13,8 @@ PACKAGES = ("apache-airflow-providers-celery", "celery")
 
 def versions() -> dict[str, str]:
     """Return the versions of this machine's Airflow, Celery and Python (major and minor)."""
+    from importlib.metadata import version  # Most commands need none, and not wait for this import.
+
     return {
         "airflow": version("apache-airflow-core"),
         **{name: version(name) for name in PACKAGES},

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from airflow_celery_lab.command import typed
@@ -60,7 +59,10 @@ def files(path: Path, known: Mapping[Path, list[str]] | None = None, *, constrai
 
 def unmet(lines: Iterable[str]) -> Iterator[str]:
     """Yield each requirement that the installed packages do not meet. Options, paths and addresses without a name are not looked at."""
-    from packaging.requirements import InvalidRequirement, Requirement  # Most projects have none.
+    # Most projects have none.
+    from importlib.metadata import PackageNotFoundError, version
+
+    from packaging.requirements import InvalidRequirement, Requirement
 
     for line in lines:
         text = line.partition(" #")[0].partition(" --")[0].strip()
