@@ -18,10 +18,17 @@ from redis.retry import Retry
 
 from airflow_celery_lab.cluster import broker
 from airflow_celery_lab.cluster.broker import Broker, Worker
+from airflow_celery_lab.configuration import environment
 from airflow_celery_lab.servers import executables, probes
 
 from .sandbox import Running, Sandbox, until
 
+#: A worker of Celery's own, with its broker's address as an argument.
+WORKER = """
+import sys
+from celery import Celery
+Celery(broker=sys.argv[1]).worker_main(["worker", "--hostname=celery@new", "--pool=solo"])
+"""
 INSTALLED, EMBEDDED = "installed", "embedded"
 
 
@@ -103,6 +110,20 @@ def test_a_forgotten_queue_leaves_the_list_however_often_it_is_looked_at(any_red
 
     assert names() == ["gpu", "mistyped", "served"]
     until(lambda: names() == ["gpu", "served"], "the end of the queue nobody uses")
+    ours.close()
+
+
+def test_a_worker_is_told_to_be_asked_when_it_listens_and_not_after_its_end(any_redis: Sandbox) -> None:
+    start(any_redis)
+    ours = Broker(any_redis.lab)
+    assert ours.listening() == set()
+
+    worker = any_redis.spawn([sys.executable, "-c", WORKER, environment.wiring(any_redis.lab)["AIRFLOW__CELERY__BROKER_URL"]])
+    until(lambda: ours.listening() == {"new"}, "the worker")
+
+    assert [worker.name for worker in ours.workers(expected=1)] == ["new"]
+    worker.stop()
+    until(lambda: ours.listening() == set(), "the end of the worker")
     ours.close()
 
 

@@ -22,9 +22,12 @@ ANSWER = 1.5
 MEMORY = 600
 #: How kombu names the keys of its exchanges; Airflow sends to the exchange of the queue's own name.
 BINDING = "_kombu.binding."
+#: The exchange through which workers are asked, and what kombu puts between the parts of a binding (`kombu.transport.redis`, `sep`); the last
+#: one is a worker's queue there.
+QUESTIONS, PART = "celery.pidbox", "\x06\x16"
 #: kombu keeps a list a priority for each queue, and puts this between the queue's name and the priority;
 #: Airflow uses the first one only (`kombu.transport.redis`, `PRIORITY_STEPS`).
-PRIORITIES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
+PRIORITIES = ("", f"{PART}3", f"{PART}6", f"{PART}9")
 
 
 class Worker(NamedTuple):
@@ -81,6 +84,12 @@ class Broker:
             )
             for node in sorted(queues, key=names.in_order)
         ]
+
+    def listening(self) -> set[str]:
+        """Return the workers that can be asked. One that was killed is among them for a while."""
+        suffix = f".{QUESTIONS}"
+        queues = [str(binding).rpartition(PART)[2] for binding in self.redis.smembers(f"{BINDING}{QUESTIONS}")]
+        return {names.worker_name(queue.removesuffix(suffix)) for queue in queues if queue.endswith(suffix)}
 
     def reserved(self, expected: int) -> dict[str, int]:
         """Return how many messages each worker that answers has taken and not begun; at once when `expected` have answered."""

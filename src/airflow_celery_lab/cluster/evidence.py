@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -28,6 +29,8 @@ from airflow_celery_lab.servers import applied_settings, probes
 from airflow_celery_lab.supervision import wanted
 from airflow_celery_lab.supervision.supervisord import Supervisor
 
+#: Seconds after which a worker that runs can be asked; it takes two, and ten times as long on a busy machine.
+NEW = 60.0
 #: Lines of a log in which the last life of a process that ends at once is looked for.
 LIFE = 200
 
@@ -154,6 +157,10 @@ class Look:
         expected = [name for name, record in awake.items() if _is_worker(record) and record.state == "running" and name not in busy]
         ask = self._broker()
         try:
+            # One that has just been started and cannot be asked yet would be waited for in vain.
+            new = {name for name in expected if time.time() - awake[name].since < NEW}
+            if absent := new and new - ask.listening():
+                expected = [name for name in expected if name not in absent]
             if self._member is not None:  # The others' state is theirs to tell.
                 workers = ask.workers(len(expected), expected) if expected else []
                 own = {queue for worker in workers for queue in worker.queues}

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 #: Seconds for one answer; it takes milliseconds.
 TIMEOUT = 2
-#: Seconds in which Flower asks all workers; it gives each a second.
-REFRESH = 5
+#: Seconds for its answer to a request that nobody waits for.
+SENT = 0.1
 
 
 def workers(lab: Lab) -> list[str] | str:
@@ -25,8 +25,11 @@ def workers(lab: Lab) -> list[str] | str:
 
 
 def refresh(lab: Lab) -> None:
-    """Let Flower ask all workers for their queues: by itself it asks once, at its own start, when they are not there yet."""
-    _ask(lab, {"refresh": 1}, REFRESH)
+    """Let Flower ask all workers for their queues: by itself it asks once, at its own start, when they are not there yet.
+
+    It takes a second to ask them, and does so also when nobody waits for the answer.
+    """
+    _ask(lab, {"refresh": 1}, SENT)
 
 
 def heartbeats(lab: Lab) -> dict[str, float]:
