@@ -26,16 +26,21 @@ if reason := hosts.missing():
 
 #: What a user's shell may have that would reach into a lab.
 AMBIENT = ("LAB_", "AIRFLOW_", "HONCHO_", "SUPERVISOR_")
-#: More tasks than either machine has slots, each as long as a run's configuration says.
+#: More tasks than either machine has slots, each as long as a run's configuration says. They sign the book of the one who asked for them:
+#: hosts share a file system, and a look at a busy lab takes as long as a task.
 DAG = """
 import time
+from contextlib import suppress
+from pathlib import Path
 from airflow.sdk import dag, task
 
 @dag(schedule=None, default_args={"retries": 3, "retry_delay": 1})
 def spread():
     @task
-    def work(number, dag_run=None):
+    def work(number, dag_run=None, ti=None):
         print("work begins", flush=True)
+        with suppress(KeyError, FileNotFoundError):  # Nobody asks for that, or reads it any more.
+            Path(dag_run.conf["book"], ti.hostname).touch()
         time.sleep(dag_run.conf["seconds"])
 
     work.expand(number=list(range(12)))
@@ -119,12 +124,17 @@ def joined(machines: tuple[Machine, Machine], token: str) -> Iterator[tuple[Mach
     atlas.lab("leave", "--timeout", "5")
 
 
-def until_both_work(home: Machine, other: str = "atlas") -> None:
-    def probe() -> str | None:
-        working = {names.machine_of(worker) for worker, tasks in home.running().items() if tasks}
-        return None if working == {None, other} else f"{working} work"
+def start_on_both(home: Machine, seconds: int, other: str = "atlas") -> subprocess.Popen[str]:
+    """Start a run, and return its command as soon as tasks have begun on both machines."""
+    with TemporaryDirectory(dir=home.state.parent) as book:
+        run = home.start("run", "spread", "--json", "--conf", json.dumps({"seconds": seconds, "book": book}))
 
-    wait_until(probe, 60, "tasks on both machines")
+        def probe() -> str | None:
+            working = {names.machine_of(worker.name) for worker in Path(book).iterdir()}
+            return None if working == {None, other} else f"{working} work"
+
+        wait_until(probe, 60, "tasks on both machines", interval=0.05)
+    return run
 
 
 def test_a_run_is_spread_over_both_machines_and_its_logs_are_read_on_the_main_one(joined: tuple[Machine, Machine]) -> None:
@@ -151,8 +161,7 @@ def test_ctrl_c_lets_the_workers_finish_their_tasks(machines: tuple[Machine, Mac
     assert workers.stdout is not None
     while "lab: ready" not in workers.stdout.readline():
         assert workers.poll() is None
-    run = home.start("run", "spread", "--json", "--conf", '{"seconds": 8}')
-    until_both_work(home)
+    run = start_on_both(home, 8)
 
     Host.signal(workers, signal.SIGINT)
 
@@ -198,8 +207,7 @@ def test_the_tasks_of_a_machine_whose_cable_is_pulled_run_elsewhere_within_30_se
 ) -> None:
     home, atlas = joined
     log = atlas.state / "processes" / "worker@atlas.log"
-    run = home.start("run", "spread", "--json", "--conf", '{"seconds": 5}')
-    until_both_work(home)
+    run = start_on_both(home, 5)
 
     atlas.host.cut()
     begin = time.time()
@@ -221,8 +229,7 @@ def test_the_tasks_of_a_machine_whose_cable_is_pulled_run_elsewhere_within_30_se
 def test_the_tasks_of_a_machine_that_is_switched_off_run_elsewhere_within_30_seconds(running: list[Machine], token: str) -> None:
     home, _atlas, doomed = running
     doomed.lab("join", token, "-d", "--queues", "default", "--concurrency", "8")
-    run = home.start("run", "spread", "--json", "--conf", '{"seconds": 5}')
-    until_both_work(home, "doomed")
+    run = start_on_both(home, 5, "doomed")
 
     doomed.host.kill()
     begin = time.time()
