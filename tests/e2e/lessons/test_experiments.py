@@ -67,7 +67,7 @@ def test_routing_is_not_as_predicted_with_a_worker_on_a_queue_too_many(backgroun
 
     (result,) = json.loads(done.stdout)
     assert (done.returncode, result["verdict"]) == (1, "not as predicted")
-    assert next(check["claim"] for check in result["checks"] if not check["holds"]) == "heavy tasks run on workers of high_cpu alone"
+    assert next(check["claim"] for check in result["checks"] if not check["holds"]) == "light tasks run on other workers"
 
 
 def test_an_experiment_that_there_is_not_is_refused(background: ThrowawayLab) -> None:
