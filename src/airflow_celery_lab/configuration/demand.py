@@ -89,7 +89,7 @@ def of(services: Iterable[Service], given: Sizes) -> Demand:
     return Demand(
         workers=workers,
         slots=total,
-        # A slot opens one when a task starts and one when it ends; its worker one for a moment at its own start.
+        # A slot has one from its task's end until it was idle for a while; its worker one for a moment at its own start.
         connections=total + workers + pools * given.pool,
         clients=workers * CLIENTS_OF_A_WORKER + CLIENTS_OF_OTHERS,
         apart=all(service.kind != FORKSERVER for service in services),

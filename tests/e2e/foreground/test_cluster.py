@@ -90,7 +90,7 @@ def test_a_slot_that_waits_holds_no_connection_to_the_database(lab: ThrowawayLab
         found = [one for process in family for one in connections(process.pid) if one.raddr and one.raddr.port == port]
         return f"{len(found)} connections" if found else None
 
-    wait_until(holders, 10, "the end of the workers' connections")
+    wait_until(holders, 30, "the end of the workers' connections")
 
 
 def test_deferred_waits_take_no_worker_slot(lab_cluster: Cluster) -> None:
