@@ -59,6 +59,9 @@ def main() -> None:
         client.until("terminated")
         client.request("disconnect")
         client.until("disconnect")
+        # It tells of its sockets yet, and does not end when nobody reads that.
+        adapter.stdin.close()
+        adapter.stdout.read()
     print(f"went on to its end with status {status}")
     sys.exit(status or (frame["source"]["path"], frame["line"]) != (str(FILE), line))
 
