@@ -70,10 +70,14 @@ def test_a_scheduler_keeps_its_connection_in_a_new_engine() -> None:
 
 @pytest.mark.parametrize("options", [{"pool_size": 5}, {"max_overflow": 0}, {"pool_recycle": 60, "pool_timeout": 3}])
 def test_a_pool_that_the_user_sizes_is_the_users(options: dict[str, int]) -> None:
-    pool = Sessions().get_engine(URL, **options).pool
+    sessions, alone = Sessions(), threading.active_count()
+
+    pool = sessions.get_engine(URL, **options).pool
+    sessions.close_when_idle()
 
     assert isinstance(pool, QueuePool)
     assert pool.size() == 5
+    assert threading.active_count() == alone
 
 
 class Command:

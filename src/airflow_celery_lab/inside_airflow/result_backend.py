@@ -59,7 +59,7 @@ class Sessions(SessionManager):  # type: ignore[misc]  # Celery has no types
 
     def __init__(self) -> None:
         super().__init__()
-        self._keep = False
+        self._keep = False  # The connections are not closed.
         self._closing: threading.Timer | None = None
         self.prepared = True  # The tables are made with the schema.
         _SESSIONS.add(self)
@@ -67,7 +67,9 @@ class Sessions(SessionManager):  # type: ignore[misc]  # Celery has no types
     def get_engine(self, dburi: str, **options: Any) -> Engine:
         """Return the engine for that database, with Celery's `database_engine_options`."""
         if dburi not in self._engines:
-            if not self._keep and not SIZES.intersection(options):
+            if SIZES.intersection(options):
+                self._keep = True
+            elif not self._keep:
                 # The server may have been started again since.
                 options = {"pool_size": 1, "pool_pre_ping": True, **options}
             self._engines[dburi] = create_engine(dburi, **options)
@@ -142,8 +144,10 @@ class ResultBackend(DatabaseBackend):  # type: ignore[misc]  # as above
         self.session_manager = self._sessions
 
     def ResultSession(self, _: Any = None) -> Any:  # noqa: N802  # Celery's name
-        """Return a session."""
-        return super().ResultSession(self._sessions)
+        """Return a session. What it uses, `close_when_idle` leaves open."""
+        session = super().ResultSession(self._sessions)
+        self._sessions.close_when_idle()
+        return session
 
     @retry  # type: ignore[untyped-decorator]  # as above
     def _store_result(
