@@ -16,7 +16,7 @@ from celery.signals import before_task_publish, celeryd_init, worker_init
 
 from airflow_celery_lab.configuration import debugger
 from airflow_celery_lab.configuration.overrides import WIRED
-from airflow_celery_lab.inside_airflow import users, workload
+from airflow_celery_lab.inside_airflow import imports, users, workload
 from airflow_celery_lab.launcher import temporary
 
 USERS = users.module_of("LAB_CELERY_CONFIG", "AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS")
@@ -36,20 +36,6 @@ CELERY_CONFIG: dict[str, Any] = {
     "database_create_tables_at_setup": False,
     **(USERS.value if USERS else {}),
 }
-#: What each slot, or each task's process, would import, for 0.1 s and more, and Airflow's worker does not.
-TASKS_MODULES = (
-    "airflow.dag_processing.dagbag",
-    "airflow.providers.standard.decorators.python",
-    "airflow.sdk.definitions.asset.metadata",
-    "airflow.sdk.definitions.connection",
-    "airflow.sdk.definitions.decorators",
-    "airflow.version",
-    "airflow_celery_lab.inside_airflow.dag_folder",
-    "airflow_celery_lab.inside_airflow.experiment_folder",
-    "airflow_celery_lab.inside_airflow.hostname",
-    "airflow_celery_lab.web.plugin",
-    "cffi.cparser",  # Celery binds each slot to the life of its worker by it.
-)
 
 
 def close_database_connection(**_: Any) -> None:
@@ -81,7 +67,7 @@ def look_for_garbage_as_usual(**_: Any) -> None:
 
 def share_memory_with_slots(**_: Any) -> None:
     """Leave what is there to all slots: Celery looks for garbage before it forks each of them, and what is looked at is written to."""
-    for module in TASKS_MODULES:
+    for module in imports.OF_TASKS:
         with suppress(ImportError):  # Some have another name before Airflow 3.2.
             importlib.import_module(module)
     with suppress(Exception):  # What is wrong with the certificates, the first task says.

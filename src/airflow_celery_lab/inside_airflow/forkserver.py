@@ -21,53 +21,10 @@ from typing import NamedTuple, NoReturn
 from airflow_celery_lab.configuration import lab as labs
 from airflow_celery_lab.configuration import names, overrides, roots, services
 from airflow_celery_lab.configuration.environment import PARALLELISM
-from airflow_celery_lab.inside_airflow import frames
+from airflow_celery_lab.inside_airflow import frames, imports
 from airflow_celery_lab.launcher import forkserver, launcher, reaper, temporary
 from airflow_celery_lab.launcher.forkserver import Request
 
-#: What two or more of the processes import, or one of them in each of its own forks; where a release of Airflow has it under another
-#: name, they import it.
-MODULES = (
-    "airflow.__main__",
-    "airflow.api_fastapi.app",
-    "airflow.api_fastapi.execution_api.app",
-    "airflow.api_fastapi.execution_api.routes",
-    "airflow.api_fastapi.execution_api.versions",
-    "airflow.cli.commands.daemon_utils",
-    "airflow.dag_processing.manager",
-    "airflow.jobs.dag_processor_job_runner",
-    "airflow.jobs.scheduler_job_runner",
-    "airflow.jobs.triggerer_job_runner",
-    "airflow.migrations.db_types",
-    "airflow.migrations.utils",
-    "airflow.models.renderedtifields",
-    "airflow.providers.celery.cli.celery_command",
-    "airflow.providers.celery.executors.celery_executor",
-    "airflow.providers.standard.decorators.python",
-    "airflow.providers.standard.sensors.external_task",
-    "airflow.providers.standard.sensors.time_delta",
-    "airflow.sdk.definitions.connection",
-    "airflow.sdk.definitions.decorators",
-    "airflow.serialization.definitions.mappedoperator",
-    "airflow.utils.memray_utils",
-    "airflow.utils.serve_logs",
-    "airflow.version",
-    "airflow_celery_lab.inside_airflow.dag_folder",
-    "airflow_celery_lab.inside_airflow.experiment_folder",
-    "airflow_celery_lab.inside_airflow.hostname",
-    "alembic.command",
-    "alembic.config",
-    "anyio._backends._asyncio",
-    "celery.app.amqp",
-    "celery.app.control",
-    "celery.app.events",
-    "celery.apps.worker",
-    "celery.bin.celery",
-    "celery.concurrency.prefork",
-    "cffi.cparser",
-    "kombu.transport.redis",
-    "uvicorn",
-)
 #: Variables that tell processes apart, and that each reads when it needs them.
 OWN = {
     names.VARIABLE,
@@ -150,7 +107,7 @@ def _begin_again(*_: object) -> None:
 def _import() -> str:
     """Import what the processes share, and return why it is of no use, if so."""
     gc.disable()  # Nothing that is imported is garbage.
-    for module in MODULES:
+    for module in imports.OF_PROCESSES:
         try:
             with suppress(ModuleNotFoundError):
                 importlib.import_module(module)
