@@ -48,12 +48,12 @@ def test_the_procfile_that_comes_with_the_lab_asks_for_what_every_start_gives() 
     assert wanted._replace(apart=True).memory == wanted.memory + 270
 
 
-def test_each_slot_and_each_worker_may_open_a_connection_and_others_a_whole_pool() -> None:
+def test_a_slot_may_open_two_connections_a_worker_one_and_others_a_whole_pool() -> None:
     base = of("scheduler: lab exec airflow scheduler\nwebserver: lab exec airflow api-server\nredis: lab exec redis\n")
     wanted = of(FORTY)
 
     assert base.connections == 15 + 2 * 15
-    assert (wanted.workers, wanted.slots, wanted.connections) == (40, 200, 15 + 200 + 40)
+    assert (wanted.workers, wanted.slots, wanted.connections) == (40, 200, 15 + 2 * 200 + 40)
     assert postgres.connections(wanted._replace(connections=900)) > 900
 
 

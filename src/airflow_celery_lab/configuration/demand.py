@@ -13,8 +13,12 @@ from airflow_celery_lab.configuration.settings import Settings
 from airflow_celery_lab.configuration.state import State
 from airflow_celery_lab.errors import LabError
 
-#: `[database] sql_alchemy_pool_size` and `sql_alchemy_max_overflow`, Airflow's own defaults.
+#: `[database] sql_alchemy_pool_size` and `sql_alchemy_max_overflow`, Airflow's own defaults. The lab sets no bound to the second
+#: (config/airflow.cfg): what goes beyond is counted with the slots, whose tasks ask the api-server.
 POOL_SIZE, MAX_OVERFLOW = 5, 10
+#: Connections to Postgres for each slot: its own, from its task's end until it was idle for a while, and that of the api-server while
+#: it answers the task. With 98 slots a burst of small tasks took 131 in all.
+CONNECTIONS_OF_A_SLOT = 2
 #: Pools of connections to Postgres that a process may fill; the api-server has another for asynchronous sessions.
 POOLS = {"api-server": 2, "scheduler": 1, "dag-processor": 1, "triggerer": 1, "other": 1}
 #: Connections to Redis: of a worker 10 whatever its slots (measured with Celery 5.6), and of everything else together.
@@ -89,8 +93,8 @@ def of(services: Iterable[Service], given: Sizes) -> Demand:
     return Demand(
         workers=workers,
         slots=total,
-        # A slot has one from its task's end until it was idle for a while; its worker one for a moment at its own start.
-        connections=total + workers + pools * given.pool,
+        # A worker has one for a moment at its own start.
+        connections=total * CONNECTIONS_OF_A_SLOT + workers + pools * given.pool,
         clients=workers * CLIENTS_OF_A_WORKER + CLIENTS_OF_OTHERS,
         apart=all(service.kind != FORKSERVER for service in services),
     )

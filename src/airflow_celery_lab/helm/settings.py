@@ -52,6 +52,10 @@ LEFT_OUT: Mapping[Key, str] = {
     ("scheduler", "scheduler_idle_sleep_time"): "the lab's executor makes it longer while nothing runs; alone it costs CPU at rest",
     ("triggerer", "job_heartbeat_sec"): "the lab waits for a heartbeat at each start; probes of the chart do not",
     ("execution_api", "jwt_expiration_time"): "goes with task_queued_timeout; Airflow's 600 s go with its own",
+    (
+        "database",
+        "sql_alchemy_max_overflow",
+    ): "the lab's Postgres gives what the slots may ask for; yours, or its PgBouncer, has a bound of its own",
     ("celery", "sync_parallelism"): "for small batches on few cores",
     ("celery", "celery_config_options"): "a module of the lab's; what Flower needs of it stands in extra_celery_config",
 }

@@ -44,6 +44,10 @@ def begin() -> None:
     """Do what one kind of process alone needs, as its arguments say; a process from the forkserver has them later than this module."""
     if sys.argv[1:2] == ["dag-processor"]:
         shared_ids.watch()
+    elif sys.argv[1:2] in (["api-server"], ["jobs"]) and not conf.has_option("dag_processor", "health_check_threshold"):
+        # To Airflow 3.1 a dag-processor is unhealthy once 2.1 of its heartbeats are missing, as the one who looks has them set.
+        # Those of the lab are 2 s apart, so a moment's stall would be an alarm; later releases wait for 30 s, and for all others so does 3.1.
+        conf.set("scheduler", "job_heartbeat_sec", "15")
 
 
 begin()

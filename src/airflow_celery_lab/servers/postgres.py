@@ -24,7 +24,7 @@ from airflow_celery_lab.servers import executables
 #: `unshare(2)`: a user namespace of its own, in which root appears as another user.
 CLONE_NEWUSER = 0x10000000
 NOBODY = 65534
-#: `max_connections`, at least. It cannot change while Postgres runs, and this is enough to scale to 350 slots; a hundred
+#: `max_connections`, at least. It cannot change while Postgres runs, and this is enough to scale to 180 slots; a hundred
 #: cost 3.5 MB.
 CONNECTIONS = 500
 #: What lets workers of other machines log in, given how their password is verified, or ends that, given NULL. It runs as

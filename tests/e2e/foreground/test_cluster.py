@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 import redis
 
 from airflow_celery_lab.cluster.handle import Cluster
+from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.runs import Run, Task
 from airflow_celery_lab.configuration.credentials import ADMIN
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
@@ -172,6 +174,28 @@ class TestIdentity:
         assert lab.command(*HEALTH_CHECK, "celery@no-such-worker", check=False).returncode != 0
         for address in (f"{lab.cluster.settings.url('scheduler')}/health", f"{lab.cluster.settings.url('webserver')}/api/v2/version"):
             httpx.get(address).raise_for_status()
+
+    @pytest.mark.release
+    def test_a_dag_processor_that_stalls_for_some_seconds_is_no_alarm(self, lab_cluster: Cluster) -> None:
+        def silence() -> float:
+            beat = moment(lab_cluster.api.health()["dag_processor"]["latest_dag_processor_heartbeat"])
+            assert beat
+            return time.time() - beat
+
+        lab_cluster.pause("dag-processor")
+        try:
+            # Two seconds are between two heartbeats.
+            wait_until(lambda: None if silence() > 6 else "it has sent a heartbeat", 20, "six seconds of silence")
+            health = lab_cluster.api.health()
+        finally:
+            lab_cluster.resume("dag-processor")
+        assert health["dag_processor"]["status"] == "healthy"
+
+    @pytest.mark.release
+    def test_a_hundred_requests_at_once_are_all_answered(self, lab_cluster: Cluster) -> None:
+        with ThreadPoolExecutor(100) as pool:
+            answers = list(pool.map(lambda _: lab_cluster.api.request("GET", "/pools"), range(100)))
+        assert {tuple(pool["name"] for pool in answer["pools"]) for answer in answers} == {("default_pool",)}
 
 
 def queues(cluster: Cluster) -> set[str]:
