@@ -6,8 +6,8 @@ import json
 import shutil
 import signal
 import tempfile
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -22,6 +22,7 @@ from rich.text import Text
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.runs import Run
+from airflow_celery_lab.errors import LabError
 from airflow_celery_lab.testing.pictures import draw
 from airflow_celery_lab.testing.throwaway import ThrowawayLab
 from bench import figures, report
@@ -43,10 +44,11 @@ class Growth(NamedTuple):
 
     what: str  #: is varied
     number: int  #: of it
-    rate: float  #: empty tasks a second, in one run, warm
-    lag: float  #: seconds from a task's end until the next one of its chain is queued, while that run goes on
-    memory: float  #: MB, each shared page divided among its users, at the end of the run
-    rest: float  #: % of a core, with nothing to do
+    rate: float = 0.0  #: empty tasks a second, in one run, warm
+    lag: float = 0.0  #: seconds from a task's end until the next one of its chain is queued, while that run goes on
+    memory: float = 0.0  #: MB, each shared page divided among its users, at the end of the run
+    rest: float = 0.0  #: % of a core, with nothing to do
+    failure: str = ""  #: why the lab could not be measured with it
 
 
 def main(
@@ -75,25 +77,27 @@ def table(rows: list[Growth]) -> Table:
     """Return a line a row, those of one kind together."""
     drawn = Table("varied", "number", "tasks/s", "scheduler lag s", "memory MB", "CPU at rest %", box=None)
     for row in sorted(rows, key=lambda row: (row.what, row.number)):
-        drawn.add_row(row.what, str(row.number), f"{row.rate:.1f}", f"{row.lag:.2f}", f"{row.memory:.0f}", f"{row.rest:.1f}")
+        measured = (f"{row.rate:.1f}", f"{row.lag:.2f}", f"{row.memory:.0f}", f"{row.rest:.1f}")
+        drawn.add_row(row.what, str(row.number), *((row.failure,) if row.failure else measured))
     return drawn
 
 
 def bars(rows: list[Growth]) -> Table:
     """Return the same rows as a picture: for each kind, bars of the tasks a second and of the memory."""
     drawn = Table("", "", "tasks/s", "", "memory MB", "", box=None, pad_edge=False)
-    rate, memory = max(row.rate for row in rows), max(row.memory for row in rows)
+    rate, memory = max(row.rate for row in rows) or 1, max(row.memory for row in rows) or 1
     before = ""
     for row in sorted(rows, key=lambda row: (row.what, row.number)):
         if before not in {"", row.what}:
             drawn.add_row()
-        cells = (f"{row.rate:.1f}", Text("█" * round(row.rate / rate * BAR), "green"))
+        cells = (
+            *(f"{row.rate:.1f}", Text("█" * round(row.rate / rate * BAR), "green")),
+            *(f"{row.memory:.0f}", Text("█" * round(row.memory / memory * BAR), "blue")),
+        )
         drawn.add_row(
             row.what if row.what != before else "",
             str(row.number),
-            *cells,
-            f"{row.memory:.0f}",
-            Text("█" * round(row.memory / memory * BAR), "blue"),
+            *((row.failure,) if row.failure else cells),
         )
         before = row.what
     return drawn
@@ -123,22 +127,27 @@ def measure(files: int) -> Iterator[Growth]:
 
 
 def _row(lab: ThrowawayLab, what: str, number: int, tasks: int) -> Growth:
+    """Return what was measured; where the lab does not bear it, the row says so, and the next one is tried."""
     cluster = lab.cluster
-    _burst(cluster, USUAL_TASKS)  # Warm: the first run after a start or with a new worker takes longer.
-    chains: list[Run] = []
-    beside = threading.Thread(target=lambda: chains.append(cluster.run(CHAIN, timeout=LIMIT)))
-    beside.start()
-    rate = tasks / _burst(cluster, tasks)
-    memory = figures.memory(_processes(lab))
-    beside.join()
-    return Growth(what, number, rate, _lag(chains[0]), memory, figures.rest(lambda: _processes(lab), REST))
+    try:
+        _burst(cluster, USUAL_TASKS)  # Warm: the first run after a start or with a new worker takes longer.
+        with ThreadPoolExecutor() as beside:
+            chain = beside.submit(cluster.run, CHAIN, timeout=LIMIT)
+            rate = tasks / _burst(cluster, tasks)
+            memory = figures.memory(_processes(lab))
+            lag = _lag(chain.result())
+        return Growth(what, number, rate, lag, memory, figures.rest(lambda: _processes(lab), REST))
+    except LabError as error:
+        return Growth(what, number, failure=str(error))
 
 
 def _burst(cluster: Cluster, tasks: int) -> float:
     """Run empty tasks; return the seconds from the first that could run until the last has ended."""
     conf: dict[str, Any] = {"tasks": tasks, "seconds": 0}
-    work = [task for task in cluster.run(FAN_OUT, conf, timeout=LIMIT).tasks if task.map_index >= 0]
-    assert len(work) == tasks
+    run = cluster.run(FAN_OUT, conf, timeout=LIMIT)
+    work = [task for task in run.tasks if task.map_index >= 0 and task.state == "success"]
+    if len(work) < tasks:
+        raise LabError(f"the run ended as {run.state}, with {len(work)} of {tasks} tasks")
     ends = [moment(task.end) or 0.0 for task in work]
     return max(ends) - min(moment(task.start) or 0.0 for task in work)
 
