@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from celery import Celery
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError
@@ -127,11 +128,15 @@ def test_a_worker_is_told_to_be_asked_when_it_listens_and_not_after_its_end(any_
     ours.close()
 
 
+def celery_app(any_redis: Sandbox) -> Celery:
+    return Celery(broker=environment.wiring(any_redis.lab)["AIRFLOW__CELERY__BROKER_URL"])
+
+
 @contextmanager
-def taken_long_ago(ours: Broker) -> Iterator[str]:
+def taken_long_ago(celery: Celery, ours: Broker) -> Iterator[str]:
     """Yield the id of a message that a worker took two hours ago and did not acknowledge, as that of a killed one."""
-    task = ours.celery.signature("work", queue="default").apply_async()
-    with ours.celery.connection_for_read() as connection:
+    task = celery.signature("work", queue="default").apply_async()
+    with celery.connection_for_read() as connection:
         channel = connection.channel()
         assert channel.basic_get("default")
         # As one that was killed: it puts nothing back.
@@ -147,7 +152,7 @@ def test_nobody_who_asks_the_workers_sends_anything_to_them_again(any_redis: San
     monkeypatch.setattr(broker, "ANSWER", 0.5)
     start(any_redis)
     ours = Broker(any_redis.lab)
-    with taken_long_ago(ours):
+    with celery_app(any_redis) as celery, taken_long_ago(celery, ours):
         assert ours.workers(expected=1) == []
         inspector = any_redis.spawn([sys.executable, "-m", "airflow_celery_lab", "celery", "inspect", "ping", "--timeout", "0.5"])
         inspector.end()
@@ -168,8 +173,8 @@ def test_a_message_that_was_replaced_is_never_delivered_again(any_redis: Sandbox
 
     start(any_redis)
     ours = Broker(any_redis.lab)
-    with taken_long_ago(ours) as message:
-        executors = Messages(ours.celery)
+    with celery_app(any_redis) as celery, taken_long_ago(celery, ours) as message:
+        executors = Messages(celery)
         executors.remove([message], ["default"])
         executors.close()
 

@@ -19,7 +19,7 @@ def pool() -> Iterator[TaskPool]:
     app = Celery(set_as_current=False)
     pool = TaskPool(4, app=app, threads=False, initargs=(app, "here"))
     pool.start()
-    pool.register_with_event_loop(Hub())  # type: ignore[no-untyped-call]  # Kombu has no types.
+    pool.register_with_event_loop(Hub())
     yield pool
     pool.terminate()
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from airflow_celery_lab.cluster import faults, journal, runs, trees
 from airflow_celery_lab.cluster.handle import Cluster
-from airflow_celery_lab.configuration import links, names, procfile, roots
+from airflow_celery_lab.configuration import links, procfile, roots
 from airflow_celery_lab.configuration.environment import wiring
 from airflow_celery_lab.configuration.links import CLEAN, Condition
 from airflow_celery_lab.errors import LabError, NotReadyError
@@ -147,14 +147,12 @@ def _power_loss(cluster: Cluster) -> None:
 def _kill_early_worker(cluster: Cluster) -> Cut:
     """Kill a worker at a moment when it has taken messages whose tasks have not begun."""
     path = cluster.lab.state.ledger(_latest(cluster))
-    node = names.node_name(VICTIM)
-    inspect = cluster.broker.celery.control.inspect([node], timeout=5, limit=1)
 
     def begun() -> set[int]:
         return {entry.task for entry in ledger.read(path)}
 
     def taken() -> set[int]:
-        found = (re.search(r"\.entry\[(\d+)\] ", json.dumps(task)) for task in (inspect.active(safe=True) or {}).get(node, []))
+        found = (re.search(r"\.entry\[(\d+)\] ", json.dumps(task)) for task in cluster.broker.taken(VICTIM))
         return {int(match[1]) for match in found if match} - begun()
 
     wait_until(lambda: None if taken() else f"{VICTIM} has begun all that it has taken", 30, "a task that is taken", interval=0.01)

@@ -58,7 +58,7 @@ class Messages:
         """Let go of the connections; the next question makes new ones."""
         for connection in self._connections.values():
             with suppress(Exception):  # Whatever a broken connection answers to being closed.
-                connection.release()  # type: ignore[no-untyped-call]  # kombu's own
+                connection.release()
         self._connections.clear()
 
     def reach(self) -> None:

@@ -185,8 +185,8 @@ def test_a_task_whose_reports_are_old_because_the_machine_slept_goes_on(backgrou
 
 
 def test_a_queue_that_its_last_listener_left_has_none_whatever_the_procfile_says(background: ThrowawayLab) -> None:
-    control = background.cluster.broker.celery.control
-    control.cancel_consumer("default")
+    for worker in workers(background.cluster):
+        background.cluster.broker.leave(worker, ["default"])
     try:
         run = background.cluster.run("late")
         wait_until(lambda: None if callbacks(background.cluster)[0][0] == "failed" else "waiting", 30, "the end of the callback")

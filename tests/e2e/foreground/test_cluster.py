@@ -15,11 +15,13 @@ import httpx
 import psutil
 import pytest
 import redis
+from celery import Celery
 
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.runs import Run, Task
 from airflow_celery_lab.configuration.credentials import ADMIN
+from airflow_celery_lab.configuration.environment import wiring
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.servers import probes
 from airflow_celery_lab.testing.throwaway import ThrowawayLab
@@ -142,7 +144,8 @@ class TestIdentity:
         cluster = lab.cluster
         run = cluster.run("queue_routing")
         rest = {task.worker for task in run.tasks}
-        celery = set(cluster.broker.celery.control.inspect(timeout=2).ping() or {})
+        with Celery(broker=wiring(cluster.lab)["AIRFLOW__CELERY__BROKER_URL"]) as app:
+            celery = set(app.control.inspect(timeout=2).ping() or {})
         titles = {" ".join(psutil.Process(cluster.records[name].main_pid).cmdline()) for name in rest if name}
         flower = flower_workers(cluster)
 
@@ -338,10 +341,9 @@ def test_status_warns_of_tasks_on_a_queue_that_no_worker_listens_to(lab: Throwaw
 
     wait_until(warned, 20, "the warning")
     # As `airflow celery add-queue` does.
-    control = lab.cluster.broker.celery.control
-    control.add_consumer("nowhere", destination=["celery@worker-default"])
+    lab.cluster.broker.return_to("worker-default", ["nowhere"])
     wait_until(lambda: None if lab.cluster.api.run_state("nobody_listens", run_id) == "success" else "waiting", 30, "the run")
-    control.cancel_consumer("nowhere", destination=["celery@worker-default"])
+    lab.cluster.broker.leave("worker-default", ["nowhere"])
     wait_until(lambda: "still a listener" if "nowhere" in queues(lab.cluster) else None, 10, "the end of `nowhere`")
 
 
