@@ -101,7 +101,6 @@ class Stranger:
             "pip",
             "install",
             "--quiet",
-            "--compile-bytecode",
             "--python",
             python,
             "--constraint",

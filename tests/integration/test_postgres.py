@@ -140,12 +140,12 @@ def test_postgres_gives_what_the_procfile_asks_for_and_more_is_refused_with_the_
     demand.forget(sandbox.lab.state)
     start(sandbox)
 
-    assert ask(sandbox, "SHOW max_connections") == str(40 * 15 + 40 + postgres.SPARE)
+    assert ask(sandbox, "SHOW max_connections") == str(40 * 15 * 2 + 40 + postgres.SPARE)
     limits.of_running_servers(sandbox.lab, asked)
     with pytest.raises(ProcfileError) as refused:
         limits.of_running_servers(sandbox.lab, asked._replace(connections=asked.connections + 100))
     assert str(refused.value).startswith(
-        "40 workers with 600 slots and the other processes may open 740 connections to Postgres at once, which was started for 687; "
+        "40 workers with 600 slots and the other processes may open 1340 connections to Postgres at once, which was started for 1287; "
     )
 
 

@@ -30,7 +30,9 @@ def experiment(
         typer.Argument(metavar="NAME...", help="Experiments or faults; `all` experiments, all `faults` (default: list them)."),
     ] = None,
     times: Annotated[int, typer.Option("--trials", "-n", min=1, help="How often each fault.")] = 1,
-    quick: Annotated[bool, typer.Option(help="Faults without what takes minutes: long tasks, long faults.")] = False,
+    quick: Annotated[
+        bool, typer.Option(help="Faults without what takes minutes, long tasks and long faults, under half of the load.")
+    ] = False,
     as_json: Json = False,
 ) -> NoReturn:
     """Run experiments, each with a prediction and a verdict, or measure what faults cost under load.

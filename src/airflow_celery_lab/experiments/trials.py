@@ -259,8 +259,10 @@ FAULTS: tuple[Fault, ...] = (
 
 
 def shortened(selected: Sequence[Fault]) -> list[Fault]:
-    """Return the faults without what takes minutes: those that last, and the long tasks beside the others."""
-    return [replace(fault, load={**fault.load, "long": 0}) for fault in selected if not fault.takes_minutes]
+    """Return the faults without what takes minutes, those that last and the long tasks beside the others, and under half of the load."""
+    return [
+        replace(fault, load={**fault.load, "tasks": fault.load["tasks"] // 2, "long": 0}) for fault in selected if not fault.takes_minutes
+    ]
 
 
 def run(cluster: Cluster, dags: Published, selected: Sequence[Fault], count: int) -> Iterator[Trial]:

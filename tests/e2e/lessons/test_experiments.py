@@ -30,19 +30,6 @@ def test_an_experiment_is_as_predicted_and_leaves_the_lab_as_it_was(background: 
     assert browser.errors == []
 
 
-def test_outages_are_as_predicted_and_leave_nothing_stopped(background: ThrowawayLab) -> None:
-    outages = ["broker-outage", "database-outage", "api-server-outage"]
-    before = set(pids(background.cluster))
-
-    results = json.loads(background.command("experiment", *outages, "--json", timeout=400).stdout)
-
-    found = [(result["name"], result["verdict"], [check for check in result["checks"] if not check["holds"]]) for result in results]
-    assert found == [(name, "as predicted", []) for name in outages]
-    assert set(pids(background.cluster)) == before
-    # This handle's own connections are to the servers that were stopped: its first look may fail.
-    background.cluster.wait_until_ready(60)
-
-
 def test_ctrl_c_in_an_outage_leaves_the_lab_as_it_was(background: ThrowawayLab) -> None:
     cluster = background.cluster
     before, known = pids(cluster), set(cluster.api.dag_ids())

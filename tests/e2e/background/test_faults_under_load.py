@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -12,13 +10,6 @@ import pytest
 from airflow_celery_lab.cluster import trees
 from airflow_celery_lab.experiments import trials
 from airflow_celery_lab.testing import ThrowawayLab
-from airflow_celery_lab.testing.background import projects_lab
-
-
-@pytest.fixture(scope="module")
-def background(lab_dags: Path) -> Iterator[ThrowawayLab]:
-    with projects_lab(lab_dags) as lab:
-        yield lab
 
 
 @pytest.mark.parametrize("fault", [fault.name for fault in trials.FAULTS if not fault.takes_minutes])
@@ -27,6 +18,6 @@ def test_no_task_is_lost_and_nothing_stays_broken_under_load_by(fault: str, two_
 
     (row,) = json.loads(two_workers.command("experiment", fault, "--quick", "--json", timeout=400).stdout)
 
-    assert (row["fault"], row["trials"], row["recovered"], row["tasks"], row["lost"]) == (fault, 1, 1, 60, 0)
+    assert (row["fault"], row["trials"], row["recovered"], row["tasks"], row["lost"]) == (fault, 1, 1, 30, 0)
     if fault in ("kill-supervisord", "power-loss"):
         assert not before.intersection(process.pid for process in psutil.process_iter() if trees.lives(process))
