@@ -43,13 +43,14 @@ if TYPE_CHECKING:
 
 #: Seconds for which it is remembered that a task was cut off; a retry may come much later, or never.
 LATER = 3600.0
-#: Seconds for which the scheduler sleeps between two rounds, at most, while there is no hurry; Airflow's own default.
-IDLE = 1.0
+#: Seconds between two rounds of the scheduler while the next task can begin at once, and while there is no hurry, which is Airflow's own
+#: default. Airflow's own pause is a part of them, and none of it where a round has sent a task or heard of one's end.
+PACE, IDLE = 0.25, 1.0
 #: Seconds between two rounds while there is nothing to do at all, and how long that has to last before. A scheduler that has just
 #: been started sends its first heartbeats meanwhile.
 REST, CALM = 4.0, 10.0
-#: How often in one of Airflow's own pauses it is asked meanwhile whether there is something to do; that costs 0.2 ms of CPU, a round 20.
-LOOKS = 3
+#: Seconds between two questions meanwhile whether there is something to do; one costs 0.2 ms of CPU, a round 20.
+LOOK = 0.08
 
 
 class _Sent(NamedTuple):
@@ -73,10 +74,10 @@ class LabCeleryExecutor(CeleryExecutor):
         self._next = 0.0
         self._slots = self._slots_elsewhere = 0
         self._pulse = health.Pulse(conf.getint("scheduler", "scheduler_health_check_threshold"))
-        # While the next task can begin at once, the scheduler sleeps as it is set to; while there is none, or tasks wait for
-        # slots anyway, four times as long, up to IDLE.
-        pace = conf.getfloat("scheduler", "scheduler_idle_sleep_time")
-        self._pace, self._idle = pace, max(0.0, min(3 * pace, IDLE - pace))
+        # Airflow sleeps for as long after each round, however much has come meanwhile; the executor, before that, does the rest of a pause.
+        own = conf.getfloat("scheduler", "scheduler_idle_sleep_time")
+        self._pace, self._idle, self._rest = (max(0.0, pause - own) for pause in (PACE, IDLE, REST))
+        self._sends = False
         self._worked = time.monotonic()
         self._agenda = Agenda()
         self._ending = False
@@ -108,6 +109,7 @@ class LabCeleryExecutor(CeleryExecutor):
                 data = callback.data if isinstance(callback.data, Mapping) else {}
                 queue = data.get("queue") or conf.get_mandatory_value("operators", "default_queue")
                 self._sent[callback.key] = _Sent(queue, None, workload)
+        self._sends = True
         super()._process_workloads(workload_items)
         self._prefer([workload.ti.key for workload in workload_items if isinstance(workload, ExecuteTask)])
 
@@ -167,11 +169,14 @@ class LabCeleryExecutor(CeleryExecutor):
             self._worked = time.monotonic()
             if len(self.running) > self._slots + self._slots_elsewhere:
                 time.sleep(self._idle)
+            elif not self._sends and not self.event_buffer:
+                time.sleep(self._pace)
+            self._sends = False
         elif self._idle and time.monotonic() - self._worked > CALM:
-            if self._agenda.rest(REST - self._pace, self._pace / LOOKS):
+            if self._agenda.rest(self._rest, LOOK):
                 self._worked = time.monotonic()
         elif self._idle:
-            self._agenda.await_news(self._idle, self._pace / LOOKS)
+            self._agenda.await_news(self._idle, LOOK)
 
     def revoke_task(self, *, ti: TaskInstance) -> None:
         """Take back what was queued for too long, with its message."""
