@@ -27,7 +27,7 @@ from airflow.utils.helpers import log_filename_template_renderer
 from sqlalchemy.exc import SQLAlchemyError
 
 from airflow_celery_lab.configuration import debugger, demand, links, names, services, settings
-from airflow_celery_lab.inside_airflow import custody, health, instances
+from airflow_celery_lab.inside_airflow import custody, health, instances, pauses
 from airflow_celery_lab.inside_airflow.agenda import Agenda
 from airflow_celery_lab.inside_airflow.custody import Custody, Sight, Task, Verdict
 from airflow_celery_lab.inside_airflow.machines import QUIET, Machine, Worker
@@ -43,14 +43,6 @@ if TYPE_CHECKING:
 
 #: Seconds for which it is remembered that a task was cut off; a retry may come much later, or never.
 LATER = 3600.0
-#: Seconds between two rounds of the scheduler while the next task can begin at once, and while there is no hurry, which is Airflow's own
-#: default. Airflow's own pause is a part of them, and none of it where a round has sent a task or heard of one's end.
-PACE, IDLE = 0.25, 1.0
-#: Seconds between two rounds while there is nothing to do at all, and how long that has to last before. A scheduler that has just
-#: been started sends its first heartbeats meanwhile.
-REST, CALM = 4.0, 10.0
-#: Seconds between two questions meanwhile whether there is something to do; one costs 0.2 ms of CPU, a round 20.
-LOOK = 0.08
 
 
 class _Sent(NamedTuple):
@@ -74,9 +66,7 @@ class LabCeleryExecutor(CeleryExecutor):
         self._next = 0.0
         self._slots = self._slots_elsewhere = 0
         self._pulse = health.Pulse(conf.getint("scheduler", "scheduler_health_check_threshold"))
-        # Airflow sleeps for as long after each round, however much has come meanwhile; the executor, before that, does the rest of a pause.
-        own = conf.getfloat("scheduler", "scheduler_idle_sleep_time")
-        self._pace, self._idle, self._rest = (max(0.0, pause - own) for pause in (PACE, IDLE, REST))
+        self._pauses = pauses.before(conf.getfloat("scheduler", "scheduler_idle_sleep_time"), users=pauses.VARIABLE in os.environ)
         self._sends = False
         self._worked = time.monotonic()
         self._agenda = Agenda()
@@ -168,15 +158,15 @@ class LabCeleryExecutor(CeleryExecutor):
         if self.running or self.event_buffer:
             self._worked = time.monotonic()
             if len(self.running) > self._slots + self._slots_elsewhere:
-                time.sleep(self._idle)
+                time.sleep(self._pauses.idle)
             elif not self._sends and not self.event_buffer:
-                time.sleep(self._pace)
+                time.sleep(self._pauses.pace)
             self._sends = False
-        elif self._idle and time.monotonic() - self._worked > CALM:
-            if self._agenda.rest(self._rest, LOOK):
+        elif self._pauses.rest and time.monotonic() - self._worked > pauses.CALM:
+            if self._agenda.rest(self._pauses.rest, pauses.LOOK):
                 self._worked = time.monotonic()
-        elif self._idle:
-            self._agenda.await_news(self._idle, LOOK)
+        elif self._pauses.idle:
+            self._agenda.await_news(self._pauses.idle, pauses.LOOK)
 
     def revoke_task(self, *, ti: TaskInstance) -> None:
         """Take back what was queued for too long, with its message."""
