@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Seconds in which Airflow has read a file that was put there, and in which it has taken back the tasks of a run that was ended.
 READ = 45.0
+#: Seconds in which it has noticed that a file is gone; it looks every second.
+NOTICED = 10.0
 
 
 @contextmanager
@@ -93,6 +95,10 @@ class Published:
                 self.end(dag_id)
         for dag_id in found:
             (self._folder / f"{dag_id}.py").unlink(missing_ok=True)
+        for dag_id in found:
+            # A dag-processor that is about to mark what was deleted meanwhile ends with an error of its database.
+            with suppress(LabError):
+                wait_until(lambda: None if self._lacks(dag_id) else "it is there", NOTICED, f"the end of {dag_id}")  # noqa: B023  # at once
             with suppress(UnknownDagError):
                 self._cluster.api.delete_dag(dag_id)
             shutil.rmtree(self._cluster.lab.state.task_logs / f"dag_id={dag_id}", ignore_errors=True)

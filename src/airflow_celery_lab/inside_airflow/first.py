@@ -45,8 +45,8 @@ def begin() -> None:
     if sys.argv[1:2] == ["dag-processor"]:
         shared_ids.watch()
     elif sys.argv[1:2] in (["api-server"], ["jobs"]) and not conf.has_option("dag_processor", "health_check_threshold"):
-        # To Airflow 3.1 a dag-processor is unhealthy once 2.1 of its heartbeats are missing, as the one who looks has them set.
-        # Those of the lab are 2 s apart, so a moment's stall would be an alarm; later releases wait for 30 s, and for all others so does 3.1.
+        # Airflow 3.1 has no such setting: it takes 2.1 times the pace of heartbeats that the process has which looks. With the lab's own
+        # 2 s a stall of 4 s would be an alarm; all others, and a dag-processor of a later release, have 30 s.
         conf.set("scheduler", "job_heartbeat_sec", "15")
 
 
