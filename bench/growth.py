@@ -36,7 +36,7 @@ FAN_OUT, CHAIN = "fan_out", "noop_chain"
 #: Seconds for one run, and in which a lab is watched at rest.
 LIMIT, REST = 600.0, 20.0
 #: Columns of the picture, and cells of its longest bars.
-WIDTH, BAR = 90, 28
+WIDTH, BAR = 90, 22
 
 
 class Growth(NamedTuple):
