@@ -95,10 +95,10 @@ class Published:
                 self.end(dag_id)
         for dag_id in found:
             (self._folder / f"{dag_id}.py").unlink(missing_ok=True)
+        # A dag-processor that is about to mark what was deleted meanwhile ends with an error of its database.
+        with suppress(LabError):
+            wait_until(lambda: ", ".join(dag_id for dag_id in found if not self._lacks(dag_id)) or None, NOTICED, "the end of these DAGs")
         for dag_id in found:
-            # A dag-processor that is about to mark what was deleted meanwhile ends with an error of its database.
-            with suppress(LabError):
-                wait_until(lambda: None if self._lacks(dag_id) else "it is there", NOTICED, f"the end of {dag_id}")  # noqa: B023  # at once
             with suppress(UnknownDagError):
                 self._cluster.api.delete_dag(dag_id)
             shutil.rmtree(self._cluster.lab.state.task_logs / f"dag_id={dag_id}", ignore_errors=True)
