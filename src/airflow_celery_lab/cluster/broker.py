@@ -87,7 +87,10 @@ class Broker:
         ]
 
     def listening(self) -> set[str]:
-        """Return the workers that can be asked. One that was killed is among them for a while."""
+        """Return the workers that have a queue for questions. One that was killed is among them for a while.
+
+        kombu notes the queue shortly before it listens to it, and a question in between is lost.
+        """
         suffix = f".{QUESTIONS}"
         queues = [str(binding).rpartition(PART)[2] for binding in self.redis.smembers(f"{BINDING}{QUESTIONS}")]
         return {names.worker_name(queue.removesuffix(suffix)) for queue in queues if queue.endswith(suffix)}

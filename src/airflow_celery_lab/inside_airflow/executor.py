@@ -132,6 +132,8 @@ class LabCeleryExecutor(CeleryExecutor):
         self._pulse.beat()
         if self.job_id is None:  # `dag.test()`, which waits by itself.
             return
+        # Not after the look: Airflow gives up silent tasks soon after this, and all are silent when the machine has slept meanwhile.
+        self._sleep()
         records = registry.running(self._settings.state)
         changed = {name: record.pid for name, record in records.items()} != {name: record.pid for name, record in self._records.items()}
         self._remember(records)
@@ -144,7 +146,6 @@ class LabCeleryExecutor(CeleryExecutor):
                 self._look(now)
         except SQLAlchemyError as error:  # The next look is soon; the scheduler must not end for it.
             self.log.warning("Cannot look after the tasks that were sent, Postgres does not answer: %s", error)
-        self._sleep()
 
     def end(self, synchronous: bool = False) -> None:  # noqa: FBT001  # Airflow's own
         """Ask for the state of what was sent a last time, and rest no more."""
