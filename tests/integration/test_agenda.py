@@ -7,25 +7,25 @@ import subprocess
 import sys
 
 from airflow_celery_lab.configuration import environment
+from airflow_celery_lab.servers import probes
 
-from .sandbox import Sandbox
+from .sandbox import Sandbox, until
 
 ASK = """
 import json
 from datetime import datetime, timedelta, timezone
 from uuid import uuid4
-from airflow import models
+from airflow import models, settings
 from airflow.models.asset import AssetDagRunQueue
 from airflow.models.base import Base
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
-from sqlalchemy import create_engine, insert
-from sqlalchemy.orm import Session
-from airflow_celery_lab.inside_airflow import agenda
+from airflow.utils.session import create_session
+from sqlalchemy import delete, insert
+from airflow_celery_lab.inside_airflow.agenda import Agenda
 
 models.import_all_models()
-engine = create_engine("sqlite://")
 now, hour = datetime.now(timezone.utc), timedelta(hours=1)
 run = {"dag_id": "a", "run_id": "r", "run_type": "manual", "run_after": now}
 task = {"dag_id": "a", "run_id": "r", "task_id": "t", "map_index": -1, "pool": "p", "dag_version_id": uuid4()}
@@ -43,31 +43,39 @@ cases = {
     "a schedule of a DAG that is gone": [(DagModel, {**dag, "is_stale": True})],
     "an asset that was written": [(AssetDagRunQueue, {"asset_id": 1, "target_dag_id": "a"})],
 }
-answers, news = {}, []
+anything, news = [], []
+agenda = Agenda()
+for table in Base.metadata.tables.values():
+    table.constraints -= table.foreign_key_constraints  # The rows stand alone: no DAG, no run of a task.
+Base.metadata.create_all(settings.engine)
 for name, rows in cases.items():
-    Base.metadata.create_all(engine)
-    with Session(engine) as session:
-        before = session.execute(agenda.NEWS).one()
+    agenda.await_news(0, 0)
+    with create_session() as session:
         for model, values in rows:
             # A task instance is made from a task, which there is none of.
             session.execute(insert(model).values(values)) if model is TaskInstance else session.add(model(**values))
-        session.flush()
-        answers[name] = bool(session.scalar(agenda.ANYTHING))
-        if session.execute(agenda.NEWS).one() != before:
-            news.append(name)
-    Base.metadata.drop_all(engine)
-print(json.dumps([[name for name, answer in answers.items() if answer], news]))
+    if agenda.rest(0, 0):
+        anything.append(name)
+    if agenda.await_news(0, 0):
+        news.append(name)
+    with create_session() as session:
+        for model, _ in rows:
+            session.execute(delete(model))
+print(json.dumps([anything, news]))
 """
 
 
 def test_an_idle_scheduler_has_something_to_do_when_a_run_has_not_ended_or_is_due_and_news_when_there_is_more_of_it(
     sandbox: Sandbox,
 ) -> None:
+    postgres = sandbox.start("postgres", "postgres")
+    until(lambda: probes.postgres(sandbox.lab) is None, "Postgres")
     variables = environment.of_process(sandbox.lab, "scheduler", sandbox.environ)
 
     done = subprocess.run([sys.executable, "-c", ASK], env=variables, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
+    assert "ERROR" not in postgres.output
     anything, news = json.loads(done.stdout.splitlines()[-1])
     assert anything == ["a run that waits", "a run that goes on", "a schedule that is due", "an asset that was written"]
     assert set(anything) < set(news)
