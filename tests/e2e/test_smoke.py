@@ -8,6 +8,7 @@ import pytest
 
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.testing.throwaway import throwaway_lab
+from airflow_celery_lab.wait import wait_until
 
 
 @pytest.mark.smoke
@@ -44,8 +45,13 @@ def test_a_lab_comes_up_runs_tasks_where_they_belong_scales_recovers_and_leaves_
         assert "- worker-default-3" in lab.command("apply").stdout
         assert {name: record.pid for name, record in lab.cluster.records.items()} == before
 
+        run_id = lab.cluster.trigger("worker_loss", {"seconds": 3})
+        wait_until(lambda: None if lab.cluster.look("worker_loss", run_id).tasks[0].state == "running" else "not running", 30, "the task")
+        log = lab.cluster.lab.state.process_log("worker-default")
+        finished = log.read_text().count("final_state=success")
         lab.look()
         lab.command("down")
         assert not lab.cluster.records
+        assert log.read_text().count("final_state=success") == finished + 1
         lab.wait_until_gone()
         assert "is not running" in lab.command("down").stdout

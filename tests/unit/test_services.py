@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import configparser
 import re
+import shlex
 import signal
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from airflow_celery_lab.configuration import services
 from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.errors import ProcfileError
+from airflow_celery_lab.supervision import wanted
 
 
 @pytest.mark.parametrize(
@@ -47,10 +49,15 @@ def test_postgres_is_asked_for_its_fast_shutdown_and_all_others_to_end() -> None
     assert {services.describe(command.split()).stop_signal for command in others} == {signal.SIGTERM}
 
 
-def test_postgres_and_redis_outlive_those_that_need_them() -> None:
-    commands = ("postgres", "redis", "airflow scheduler", "airflow celery worker", "celery flower", "sh")
+def test_the_api_server_outlives_the_workers_and_postgres_and_redis_outlive_all() -> None:
+    commands = ("postgres", "redis", "airflow api-server", "airflow scheduler", "airflow celery worker", "celery flower", "sh")
+    processes = {command: shlex.join(["lab", "exec", *command.split()]) for command in commands}
 
-    assert [command for command in commands if services.describe(command.split()).stops_last] == ["postgres", "redis"]
+    assert wanted.stop_order(processes) == [
+        ["airflow scheduler", "airflow celery worker", "celery flower", "sh"],
+        ["airflow api-server"],
+        ["postgres", "redis"],
+    ]
 
 
 def test_a_worker_line_without_queues_leaves_them_to_airflow() -> None:

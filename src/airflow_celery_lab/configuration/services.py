@@ -51,13 +51,17 @@ SERVER_OPTIONS = {
 QUEUE = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
+#: The stages of a stop; what is in one is asked to end when what is in those before it has ended.
+FIRST, AFTER_WORKERS, LAST = STAGES = (0, 1, 2)
+
+
 class Service(NamedTuple):
     """One process as its command line describes it."""
 
     kind: str  #: postgres, redis, forkserver, worker, flower, autoscaler, gateway, links, presence, a key of COMPONENTS, other, or own: without the launcher
     needs: frozenset[str]  #: of "postgres", "redis", "schema"
     stop_signal: signal.Signals
-    stops_last: bool  #: others need it while they stop
+    stage: int  #: of a stop: FIRST, or when those have ended that need it while they stop
     queues: tuple[str, ...]  #: that a worker's line names; without any it is Airflow's default queue
     concurrency: int  #: pool slots that a worker's line names, else 0: without any it is `[celery] worker_concurrency`
     ranges: tuple[Range, ...] = ()  #: of the lines that an autoscaler scales
@@ -78,21 +82,22 @@ def describe(command: Sequence[str]) -> Service:
     _refuse_options_of_the_lab(program, rest)
     if program == "postgres":
         # SIGTERM would be the smart shutdown, which waits for clients; SIGINT is the fast one.
-        return _service("postgres", stop_signal=signal.SIGINT, stops_last=True)
+        return _service("postgres", stop_signal=signal.SIGINT, stage=LAST)
     if program in {"redis", LINKS}:
-        return _service(program, stops_last=True)
+        return _service(program, stage=LAST)
     if program == "airflow" and rest[:2] == ["celery", "worker"]:
         queues, concurrency = _worker_options(rest[2:])
         return _service("worker", "postgres", "redis", "schema", queues=queues, concurrency=concurrency)
     if program == "airflow" and rest[:1] and rest[0] in COMPONENTS:
-        return _service(rest[0], "postgres", "schema")
+        # A task that ends while its worker stops tells the api-server so.
+        return _service(rest[0], "postgres", "schema", stage=AFTER_WORKERS if rest[0] == "api-server" else FIRST)
     if (program == "celery" and "flower" in rest) or (program == "airflow" and rest[:2] == ["celery", "flower"]):
         return _service("flower", "redis")
     if program == AUTOSCALE:
         return _service("autoscaler", "postgres", "redis", "schema")._replace(ranges=ranges.parse(rest))
     if program in {FORKSERVER, GATEWAY}:
         return _without_options(program, rest)
-    return _service(PRESENCE, stops_last=True) if program == PRESENCE else _other(program)
+    return _service(PRESENCE, stage=LAST) if program == PRESENCE else _other(program)
 
 
 def _without_options(program: str, words: Sequence[str]) -> Service:
@@ -116,11 +121,11 @@ def _service(
     kind: str,
     *needs: str,
     stop_signal: signal.Signals = signal.SIGTERM,
-    stops_last: bool = False,
+    stage: int = FIRST,
     queues: tuple[str, ...] = (),
     concurrency: int = 0,
 ) -> Service:
-    return Service(kind, frozenset(needs), stop_signal, stops_last, queues, concurrency)
+    return Service(kind, frozenset(needs), stop_signal, stage, queues, concurrency)
 
 
 def _refuse_options_of_the_lab(program: str, words: Sequence[str]) -> None:

@@ -28,6 +28,8 @@ from airflow_celery_lab.launcher.registry import Record, Registration
 #: then, Postgres and Redis after the others.
 HONCHO_GRACE = 2.5
 HONCHO_GRACE_LAST = 2.2
+#: Seconds that the stages of a stop wait for those before them. The api-server's end is no later than that of an idle worker.
+HONCHO_PATIENCE = {services.FIRST: 0.0, services.AFTER_WORKERS: 2.0, services.LAST: HONCHO_GRACE + 0.2}
 #: Seconds for anything but a worker to end under supervisord; each takes less than 3.
 GRACE = 15.0
 #: Where `lab up` leaves its pid: the cluster does not outlive it.
@@ -231,7 +233,7 @@ def _execute(arguments: list[str], variables: dict[str, str]) -> NoReturn:
 def _stop(service: Service, lab: Lab, supervisor: str) -> guard.Stop:
     """Plan the end of a service.
 
-    Under honcho, or when the supervisor has died, all stop at once and in a hurry, Postgres and Redis last.
+    Under honcho, or when the supervisor has died, all stop at once and in a hurry, what others need while they stop after those.
     supervisord gives each its time: a worker may finish its tasks.
     """
 
@@ -240,21 +242,17 @@ def _stop(service: Service, lab: Lab, supervisor: str) -> guard.Stop:
 
     def grace(supervisor_died: bool) -> float:  # noqa: FBT001  # as above
         if hurried(supervisor_died):
-            return HONCHO_GRACE_LAST if service.stops_last else HONCHO_GRACE
+            return HONCHO_GRACE_LAST if service.stage == services.LAST else HONCHO_GRACE
         return lab.settings.stop_timeout if service.kind == "worker" else GRACE
 
     def blocked(supervisor_died: bool) -> bool:  # noqa: FBT001  # as above
-        return (
-            service.stops_last
-            and hurried(supervisor_died)
-            and any(not _stops_last(record) for record in registry.running(lab.state).values())
-        )
+        return hurried(supervisor_died) and any(_stage(record) < service.stage for record in registry.running(lab.state).values())
 
     return guard.Stop(
         service.stop_signal,
         grace,
         blocked,
-        patience=HONCHO_GRACE + 0.2,
+        patience=HONCHO_PATIENCE[service.stage],
         # In half of all stops Airflow's triggerer sleeps for ten seconds: the process of its triggers closes its pipes a
         # moment before it can be collected, and then nothing is left to wake the `select` (`WatchedSubprocess.kill`).
         # All that the sleep is followed by is that its job is marked as ended; the lab's executor does that.
@@ -264,8 +262,8 @@ def _stop(service: Service, lab: Lab, supervisor: str) -> guard.Stop:
     )
 
 
-def _stops_last(record: Record) -> bool:
-    return services.describe(record.command).stops_last
+def _stage(record: Record) -> int:
+    return services.describe(record.command).stage
 
 
 def _supervisor(environ: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from airflow_celery_lab.configuration import names, procfile
+from airflow_celery_lab.configuration import names, procfile, services
 from airflow_celery_lab.configuration.links import PROCESS as LINKS
 from airflow_celery_lab.configuration.procfile import Line, Processes
 from airflow_celery_lab.configuration.settings import Settings
@@ -73,11 +73,10 @@ def beside(current: Processes, target: Processes) -> Processes:
     return {**target, **{name: command for name, command in current.items() if name == LINKS and name not in target}}
 
 
-def stop_order(processes: Processes) -> tuple[list[str], list[str]]:
-    """Return the names of those that stop first, and of those that others need while they stop."""
-    services = procfile.services_of(processes)
-    last = [name for name, service in services.items() if service.stops_last]
-    return [name for name in services if name not in last], last
+def stop_order(processes: Processes) -> list[list[str]]:
+    """Return the names of those that stop first, then of those that others need while they stop."""
+    found = procfile.services_of(processes)
+    return [[name for name, service in found.items() if service.stage == stage] for stage in services.STAGES]
 
 
 def _scaled(current: Processes, lines: Sequence[Line], name: str, count: int) -> Processes:
