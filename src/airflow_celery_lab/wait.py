@@ -9,6 +9,9 @@ from airflow_celery_lab.errors import NotReadyError
 
 #: Seconds between two looks; a look at a local server costs a millisecond or two.
 INTERVAL = 0.1
+#: A pause is so many times as long as the look before it, at least, but no longer than these seconds for that: looks at a busy cluster, of
+#: many requests each, are a load themselves, and one that waits for who does not answer is none.
+SHARE, LONGEST = 3, 0.5
 
 
 def wait_until(
@@ -29,10 +32,12 @@ def wait_until(
         NotReadyError: `timeout` seconds have passed; it names `what` and the last reason.
 
     """
-    start = time.monotonic()
+    start = look = time.monotonic()
     while (reason := probe()) is not None:
+        took = time.monotonic() - look
         on_wait(reason)
         if time.monotonic() - start > timeout:
             raise NotReadyError(f"{what} is not ready after {timeout:g} s: {reason}{'; ' + advice if advice else ''}.")
-        time.sleep(interval)
+        time.sleep(max(interval, min(SHARE * took, LONGEST)))
+        look = time.monotonic()
     return time.monotonic() - start

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
+from airflow_celery_lab import wait
 from airflow_celery_lab.errors import LabError, NotReadyError, NotRunningError
 from airflow_celery_lab.wait import wait_until
 
@@ -55,3 +57,23 @@ def test_a_probe_that_sees_no_use_in_waiting_ends_it_at_once(error: type[LabErro
     with pytest.raises(error, match=r"^every process has ended\.$"):
         wait_until(probe, 3600, "the cluster", interval=3600)
     assert looks == 1
+
+
+@pytest.mark.parametrize(("look", "pause"), [(0.001, 0.1), (0.1, 0.3), (1.5, 0.5)])
+def test_a_look_that_takes_long_is_followed_by_a_longer_pause_up_to_half_a_second(
+    look: float, pause: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    pauses: list[float] = []
+    reasons = answers("starting", None)
+
+    def probe() -> str | None:
+        nonlocal now
+        now += look
+        return reasons()
+
+    monkeypatch.setattr(wait, "time", SimpleNamespace(monotonic=lambda: now, sleep=pauses.append))
+
+    wait_until(probe, 60, "redis", interval=0.1)
+
+    assert pauses == [pytest.approx(pause)]
