@@ -6,13 +6,14 @@ import gc
 import importlib
 import multiprocessing.util
 import os
+import sys
 import tempfile
 from collections.abc import MutableMapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from airflow.providers.celery.executors.default_celery import DEFAULT_CELERY_CONFIG
-from celery.signals import before_task_publish, celeryd_init, worker_init
+from celery.signals import before_task_publish, celeryd_init, worker_init, worker_process_init
 
 from airflow_celery_lab.configuration import debugger
 from airflow_celery_lab.configuration.overrides import WIRED
@@ -77,6 +78,22 @@ def share_memory_with_slots(**_: Any) -> None:
     gc.freeze()
 
 
+def give_way_to_tasks(**_: Any) -> None:
+    """Let a slot not push aside its task's process that is about to end.
+
+    That closes its pipes first. The slot wakes, finds the process alive, and as no pipe is left to wake it, sleeps for
+    `[workers] min_heartbeat_interval`. On two cores 100 empty tasks in 8 slots take 7.7 s with this, and 8.6 without; with Airflow's own
+    interval of 5 s it is 7.7 and 17.
+    """
+    if sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_OTHER:  # Else it is the user's choice.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # As before, but that it interrupts nobody when it wakes.
+        os.register_at_fork(after_in_child=_be_scheduled_as_usual)
+
+
+def _be_scheduled_as_usual() -> None:
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 def remember_busy_slots(instance: Any, **_: Any) -> None:
     """Let a worker that connects again give no task to a slot that has one."""
     from airflow_celery_lab.inside_airflow.busy_slots import BusySlots  # Imports the pool, which the scheduler has no use for.
@@ -101,6 +118,7 @@ celeryd_init.connect(close_database_connection, weak=False)
 celeryd_init.connect(keep_temporary_files_in_the_state, weak=False)
 celeryd_init.connect(look_for_garbage_as_usual, weak=False)
 worker_init.connect(share_memory_with_slots, weak=False)
+worker_process_init.connect(give_way_to_tasks, weak=False)
 celeryd_init.connect(remember_busy_slots, weak=False)
 celeryd_init.connect(remember_returned_queues, weak=False)
 if debugger.VARIABLE in os.environ:

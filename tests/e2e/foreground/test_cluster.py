@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 import redis
 from celery import Celery
 
+from airflow_celery_lab.cluster import trees
 from airflow_celery_lab.cluster.handle import Cluster
 from airflow_celery_lab.cluster.moments import moment
 from airflow_celery_lab.cluster.runs import Run, Task
@@ -95,6 +98,21 @@ def test_a_slot_that_waits_holds_no_connection_to_the_database(lab: ThrowawayLab
         return f"{len(found)} connections" if found else None
 
     wait_until(holders, 30, "the end of the workers' connections")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such policy")
+def test_a_slot_lets_its_task_end_before_it_runs_again_and_the_task_is_scheduled_as_any_other(lab: ThrowawayLab) -> None:
+    run_id = lab.cluster.trigger("worker_loss", {"seconds": 5})
+    worker = psutil.Process(lab.cluster.records["worker-default"].main_pid)
+
+    def tasks() -> list[psutil.Process]:
+        return [task for slot in worker.children() for task in slot.children() if "".join(task.cmdline()).startswith(trees.TASK)]
+
+    wait_until(lambda: None if tasks() else "no task runs", 30, "the task")
+    (task,) = tasks()
+    assert os.sched_getscheduler(task.pid) == os.SCHED_OTHER
+    assert {os.sched_getscheduler(slot.pid) for slot in worker.children()} == {os.SCHED_BATCH}
+    wait_until(lambda: None if lab.cluster.api.run_state("worker_loss", run_id) == "success" else "it goes on", 60, "the run")
 
 
 def test_deferred_waits_take_no_worker_slot(lab_cluster: Cluster) -> None:
