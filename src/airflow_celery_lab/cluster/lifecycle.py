@@ -235,7 +235,7 @@ class Lifecycle(Readiness):
         self.supervisor.stop(names, on_wait)
 
     def down(self, timeout: float | None = None, on_wait: OnWait = quietly) -> list[str] | None:
-        """End the background lab: Postgres and Redis last, what takes longer than `timeout` seconds by force.
+        """End the background lab in its stages: workers first, Postgres and Redis last; what takes longer than `timeout` seconds by force.
 
         Return the names of what had to be killed; None when the lab was not running.
 
