@@ -232,7 +232,8 @@ class Lifecycle(Readiness):
         """
         self._require_known(names)
         journal.note(self.lab.state, "stop", names)
-        self.supervisor.stop(names, on_wait)
+        for stage in wanted.stop_order(self.supervisor.processes):
+            self.supervisor.stop([name for name in stage if name in names], on_wait)
 
     def down(self, timeout: float | None = None, on_wait: OnWait = quietly) -> list[str] | None:
         """End the background lab in its stages: workers first, Postgres and Redis last; what takes longer than `timeout` seconds by force.
