@@ -246,7 +246,9 @@ def _stop(service: Service, lab: Lab, supervisor: str) -> guard.Stop:
         return lab.settings.stop_timeout if service.kind == "worker" else GRACE
 
     def blocked(supervisor_died: bool) -> bool:  # noqa: FBT001  # as above
-        return hurried(supervisor_died) and any(_stage(record) < service.stage for record in registry.running(lab.state).values())
+        if service.stage == services.FIRST or not hurried(supervisor_died):
+            return False
+        return any(_stage(record) < service.stage for record in registry.running(lab.state).values())
 
     return guard.Stop(
         service.stop_signal,
