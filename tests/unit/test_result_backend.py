@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import os
 import pickle
-import threading
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +14,69 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
-from airflow_celery_lab.inside_airflow.result_backend import Sessions
+from airflow_celery_lab.inside_airflow.result_backend import IDLE, Sessions
 
 URL = "postgresql+psycopg2://nobody@localhost:1/none"
 
 
-def test_a_slot_has_one_connection_and_makes_its_engine_once() -> None:
+def test_a_slot_writes_over_one_connection_and_makes_its_engine_once() -> None:
     sessions = Sessions()
 
-    engine = sessions.get_engine(URL, echo=False)
+    engine = sessions.writer(URL, echo=False)
 
     assert isinstance(engine.pool, QueuePool)
     assert engine.pool.size() == 1
-    assert sessions.get_engine(URL, echo=False) is engine
+    assert sessions.writer(URL, echo=False) is engine
 
 
 def test_a_forked_process_does_not_use_the_connections_of_its_parent() -> None:
     sessions = Sessions()
-    parents = sessions.get_engine(URL)
+    parents = sessions.writer(URL)
 
     pid = os.fork()
     if pid == 0:
-        os._exit(sessions.get_engine(URL) is parents)
+        os._exit(sessions.writer(URL) is parents)
 
     assert os.waitpid(pid, 0)[1] == 0
-    assert sessions.get_engine(URL) is parents
+    assert sessions.writer(URL) is parents
 
 
-def test_no_thread_waits_for_an_idle_connection_while_the_process_forks() -> None:
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    """Leave SIGALRM as it was."""
+    before = signal.getsignal(signal.SIGALRM)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("alarm")
+def test_an_idle_connection_waits_for_its_end_in_the_slot_and_not_in_its_task() -> None:
     sessions = Sessions()
-    sessions.get_engine(URL)
-    alone = threading.active_count()
     sessions.close_when_idle()
-    assert threading.active_count() == alone + 1
+    assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= IDLE
 
     pid = os.fork()
     if pid == 0:
-        # Python 3.12 and later warn of a fork beside a thread.
-        os._exit(threading.active_count() != alone or len(os.listdir("/proc/self/task")) != 1)
+        os._exit(signal.getitimer(signal.ITIMER_REAL)[0] != 0 or signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL)
 
     assert os.waitpid(pid, 0)[1] == 0
-    assert threading.active_count() == alone + 1
-    sessions.stop_waiting()
-    assert threading.active_count() == alone
+    assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+    sessions.writer(URL)
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+@pytest.mark.usefixtures("alarm")
+def test_an_alarm_of_the_users_stays_the_users() -> None:
+    sessions = Sessions()
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    signal.setitimer(signal.ITIMER_REAL, 1000)
+
+    sessions.writer(URL)
+    sessions.close_when_idle()
+
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_IGN
+    assert signal.getitimer(signal.ITIMER_REAL)[0] > IDLE
 
 
 def test_a_scheduler_keeps_its_connection_in_a_new_engine() -> None:
@@ -66,18 +87,20 @@ def test_a_scheduler_keeps_its_connection_in_a_new_engine() -> None:
 
     assert sessions.get_engine(URL) is not before
     assert isinstance(sessions.get_engine(URL).pool, QueuePool)
+    assert sessions.get_engine(URL) is sessions.get_engine(URL)
 
 
+@pytest.mark.usefixtures("alarm")
 @pytest.mark.parametrize("options", [{"pool_size": 5}, {"max_overflow": 0}, {"pool_recycle": 60, "pool_timeout": 3}])
 def test_a_pool_that_the_user_sizes_is_the_users(options: dict[str, int]) -> None:
-    sessions, alone = Sessions(), threading.active_count()
+    sessions = Sessions()
 
-    pool = sessions.get_engine(URL, **options).pool
+    pool = sessions.writer(URL, **options).pool
     sessions.close_when_idle()
 
     assert isinstance(pool, QueuePool)
     assert pool.size() == 5
-    assert threading.active_count() == alone
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
 class Command:
