@@ -16,7 +16,7 @@ from airflow_celery_lab.inside_airflow.task_logs import SharedFolderTaskHandler
 # Little of what a process makes while it starts is garbage. With Python's own thresholds looking for it takes a fifth of the
 # api-server's start and a tenth of the others', and the last look, at the end, 0.2 s of each.
 PYTHONS_THRESHOLDS = gc.get_threshold()
-gc.set_threshold(50_000, 20, 100)
+gc.set_threshold(5_000, 20, 100)
 atexit.register(gc.freeze)
 
 # Airflow looks for the two of remote logging here, beside LOGGING_CONFIG; 3.1 does not start without them.
