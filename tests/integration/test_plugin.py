@@ -40,3 +40,9 @@ def test_airflow_finds_the_plugin_on_the_path_of_the_api_server_and_mounts_nothi
 
     assert plugins(tmp_path, str(roots.PLUGIN)) == [f"plugin: airflow_celery_lab ['/lab'] {views}"]
     assert plugins(tmp_path, str(roots.PLUGIN), WITHOUT_THE_CHECK) == ["plugin: airflow_celery_lab [] []"]
+
+
+def test_a_process_from_the_forkserver_that_is_not_the_api_server_does_not_find_the_plugin(tmp_path: Path) -> None:
+    forget = "from airflow_celery_lab.inside_airflow import forkserver; forkserver._leave_the_plugin_out()"
+
+    assert plugins(tmp_path, str(roots.PLUGIN), forget) == []

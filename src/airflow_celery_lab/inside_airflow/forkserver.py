@@ -58,6 +58,10 @@ INHERITED_STATUS = (
 )
 INHERITED_LINKS = ("cwd", "root", "ns/cgroup", "ns/ipc", "ns/mnt", "ns/net", "ns/pid", "ns/user", "ns/uts")
 
+#: Where the releases of Airflow list the entry points of all packages, once in a process; and the group of plugins.
+LISTS_OF_ENTRY_POINTS = ("airflow._shared.module_loading", "airflow.sdk._shared.module_loading", "airflow.utils.entry_points")
+PLUGINS = "airflow.plugins"
+_PACKAGE = __name__.partition(".")[0]
 #: Time of the last change and size of a file, None where there is none.
 Print = tuple[int, int] | None
 
@@ -167,7 +171,7 @@ def _answer(connection: socket.socket, trouble: str) -> Fork:
 def _run(arguments: list[str], variables: dict[str, str]) -> NoReturn:
     """Run `python -m airflow ...` in this process."""
     if str(roots.PLUGIN) not in _folders(variables):
-        sys.path[:] = [folder for folder in sys.path if folder != str(roots.PLUGIN)]
+        _leave_the_plugin_out()
     os.environ.clear()
     os.environ.update(variables)
     sys.argv = arguments[2:]
@@ -181,6 +185,15 @@ def _run(arguments: list[str], variables: dict[str, str]) -> NoReturn:
     sys.modules.pop("airflow.__main__", None)  # It is run, not imported.
     frames.in_one_chunk(lambda: runpy.run_module("airflow", run_name="__main__", alter_sys=True))
     sys.exit(0)
+
+
+def _leave_the_plugin_out() -> None:
+    """Let this process not find the lab's plugin, which Airflow has listed for the api-server: each task would read about it again."""
+    sys.path[:] = [folder for folder in sys.path if folder != str(roots.PLUGIN)]
+    for name in LISTS_OF_ENTRY_POINTS:
+        if list_of_groups := getattr(sys.modules.get(name), "_get_grouped_entry_points", None):
+            groups = list_of_groups()
+            groups[PLUGINS] = [found for found in groups[PLUGINS] if not found[0].value.startswith(f"{_PACKAGE}.")]
 
 
 def _folders(variables: Mapping[str, str]) -> list[str]:

@@ -13,7 +13,6 @@ OF_TASKS = (
     "airflow_celery_lab.inside_airflow.dag_folder",
     "airflow_celery_lab.inside_airflow.experiment_folder",
     "airflow_celery_lab.inside_airflow.hostname",
-    "airflow_celery_lab.web.plugin",
     "cffi.cparser",  # Celery binds each slot to the life of its worker by it.
 )
 #: What two or more of the processes import, or one of them in each of its own forks; where a release of Airflow has it under another
