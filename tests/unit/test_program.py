@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_celery_lab.configuration import overrides, services, settings
+from airflow_celery_lab.configuration import coordinators, overrides, services, settings
 from airflow_celery_lab.configuration.credentials import Credentials
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.state import State
@@ -44,6 +44,30 @@ def test_a_worker_may_be_called_as_a_word_of_its_command() -> None:
 @pytest.mark.parametrize("name", ["-H mine", "-Hmine", "--celery-hostname mine", "--celery-hostname=mine"])
 def test_a_name_that_the_user_gave_is_kept(name: str) -> None:
     assert own_options(f"airflow celery worker {name}") == ["--skip-serve-logs"]
+
+
+@pytest.mark.parametrize(
+    ("command", "variables", "queues"),
+    [
+        ("airflow celery worker --queues a,b", {}, ["a", "b"]),
+        ("airflow celery worker", {}, ["default"]),
+        ("airflow celery worker", {"AIRFLOW__OPERATORS__DEFAULT_QUEUE": "mine"}, ["mine"]),
+    ],
+)
+def test_the_labs_coordinator_runs_the_tasks_of_a_workers_queues(command: str, variables: dict[str, str], queues: list[str]) -> None:
+    program._choose_coordinator(services.describe(command.split()).queues, variables)
+
+    assert json.loads(variables[coordinators.OF_QUEUES]) == dict.fromkeys(queues, "lab")
+    assert json.loads(variables[coordinators.ALL])["lab"]["classpath"] == coordinators.CLASS
+
+
+@pytest.mark.parametrize("name", [coordinators.ALL, coordinators.OF_QUEUES, f"{coordinators.ALL}_CMD", f"{coordinators.OF_QUEUES}_SECRET"])
+def test_coordinators_that_the_user_gave_are_kept(name: str) -> None:
+    variables = {name: "{}"}
+
+    program._choose_coordinator(("java",), variables)
+
+    assert variables == {name: "{}"}
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from airflow_celery_lab.configuration import coordinators, names, overrides, roots, services
 from airflow_celery_lab.configuration import lab as labs
-from airflow_celery_lab.configuration import names, overrides, roots, services
 from airflow_celery_lab.configuration.environment import PARALLELISM
 from airflow_celery_lab.inside_airflow import frames, imports
 from airflow_celery_lab.launcher import forkserver, launcher, reaper, temporary
@@ -27,6 +27,8 @@ from airflow_celery_lab.launcher.forkserver import Request
 
 #: Variables that tell processes apart, and that each reads when it needs them.
 OWN = {
+    coordinators.ALL,
+    coordinators.OF_QUEUES,
     names.VARIABLE,
     names.HEALTH_CHECK,
     overrides.HEALTH_CHECK,

@@ -10,6 +10,7 @@ OF_TASKS = (
     "airflow.sdk.definitions.connection",
     "airflow.sdk.definitions.decorators",
     "airflow.version",
+    "airflow_celery_lab.inside_airflow.coordinator",
     "airflow_celery_lab.inside_airflow.dag_folder",
     "airflow_celery_lab.inside_airflow.experiment_folder",
     "airflow_celery_lab.inside_airflow.hostname",

@@ -8,7 +8,18 @@ import sys
 from collections.abc import Callable, Sequence
 
 from airflow_celery_lab.command import typed
-from airflow_celery_lab.configuration import airflow_settings, files, membership, names, observer, overrides, ranges, roots, services
+from airflow_celery_lab.configuration import (
+    airflow_settings,
+    coordinators,
+    files,
+    membership,
+    names,
+    observer,
+    overrides,
+    ranges,
+    roots,
+    services,
+)
 from airflow_celery_lab.configuration.credentials import ADMIN, make_private_folder
 from airflow_celery_lab.configuration.lab import Lab
 from airflow_celery_lab.configuration.services import Service
@@ -44,20 +55,33 @@ def prepare(
         return [sys.executable, "-m", "airflow_celery_lab", service.kind]
     if service.kind == "autoscaler":
         return [sys.executable, "-m", "airflow_celery_lab", "autoscaler", *map(ranges.text, service.ranges)]
+    _equip(service, command, name, lab, variables)
+    return _python_program([*command, *_own_options(service, command, name)])
+
+
+def _equip(service: Service, command: Sequence[str], name: str, lab: Lab, variables: dict[str, str]) -> None:
+    """Give a process what only its kind needs."""
     if service.kind == "api-server":
         write_passwords(lab)
         _show_plugin(variables)
     elif service.kind == "scheduler":
         _apply_settings(lab, variables)
         _answer_health_checks(variables, first=_is_first(service.kind, name, lab))
+    elif service.kind == "worker":
+        _choose_coordinator(service.queues, variables)
     elif command[0] == "celery":
         variables.setdefault(observer.VARIABLE, observer.MODULE)
-    return _python_program([*command, *_own_options(service, command, name)])
 
 
 def _show_plugin(variables: dict[str, str]) -> None:
     """Let a process find the lab's plugin."""
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, [variables.get("PYTHONPATH"), str(roots.PLUGIN)]))
+
+
+def _choose_coordinator(queues: Sequence[str], variables: dict[str, str]) -> None:
+    """Have the lab's own coordinator run the tasks of these queues, unless the user has chosen any."""
+    if not any(name + variant in variables for name in (coordinators.ALL, coordinators.OF_QUEUES) for variant in overrides.VARIANTS):
+        variables.update(coordinators.of(queues or [variables.get("AIRFLOW__OPERATORS__DEFAULT_QUEUE") or "default"]))
 
 
 def write_passwords(lab: Lab) -> None:

@@ -115,6 +115,22 @@ def test_a_slot_lets_its_task_end_before_it_runs_again_and_the_task_is_scheduled
     wait_until(lambda: None if lab.cluster.api.run_state("worker_loss", run_id) == "success" else "it goes on", 60, "the run")
 
 
+def test_the_start_of_a_task_is_reported_once(lab: ThrowawayLab) -> None:
+    """Airflow's own supervisor sends a heartbeat with the first word of a task, however soon that comes."""
+    run = lab.cluster.run("tells_its_beginning", {})
+
+    reason, found = probes.query(
+        lab.cluster.lab,
+        "SELECT json_agg(json_build_array(extract(epoch FROM start_date), extract(epoch FROM last_heartbeat_at), value))"  # noqa: S608  # our own id
+        f" FROM task_instance JOIN xcom USING (dag_id, run_id, task_id, map_index) WHERE run_id = '{run.run_id}'",
+    )
+    assert reason is None
+    times = [(start, heartbeat, float(word)) for start, heartbeat, word in json.loads(found or "")]
+    assert len(times) == 8
+    # As `[workers] min_heartbeat_interval` has it.
+    assert [one for one in times if one[2] <= one[1] < one[0] + 1] == []
+
+
 def test_deferred_waits_take_no_worker_slot(lab_cluster: Cluster) -> None:
     run_id = lab_cluster.trigger("deferred_wait", {})
 
