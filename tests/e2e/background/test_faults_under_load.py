@@ -8,11 +8,12 @@ import psutil
 import pytest
 
 from airflow_celery_lab.cluster import trees
+from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
 from airflow_celery_lab.experiments import trials
 from airflow_celery_lab.testing import ThrowawayLab
 
-#: Each is like another one; `.ci/run` tries them.
-APART = {"restart-redis", "restart-postgres", "kill-dag-processor"}
+#: Those that are like another one are tried by `.ci/run`, which names them.
+APART = (CHECKOUT / ".ci/run").read_text().split()
 FAULTS = [fault.name for fault in trials.FAULTS if not fault.takes_minutes and fault.name not in APART]
 
 
@@ -23,5 +24,5 @@ def test_no_task_is_lost_and_nothing_stays_broken_under_load_by(fault: str, two_
     (row,) = json.loads(two_workers.command("experiment", fault, "--quick", "--json", timeout=400).stdout)
 
     assert (row["fault"], row["trials"], row["recovered"], row["tasks"], row["lost"]) == (fault, 1, 1, 30, 0)
-    if fault in ("kill-supervisord", "power-loss"):
+    if fault == "power-loss":
         assert not before.intersection(process.pid for process in psutil.process_iter() if trees.lives(process))

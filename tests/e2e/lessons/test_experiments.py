@@ -10,13 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from airflow_celery_lab.configuration.roots import DATA as CHECKOUT
+from airflow_celery_lab.experiments import catalogue
 from airflow_celery_lab.testing import ThrowawayLab
 from airflow_celery_lab.testing.background import pids
 from airflow_celery_lab.testing.browser import Browser
 from airflow_celery_lab.wait import wait_until
 
+#: The longer ones are tried by `.ci/run`, which names them.
+APART = (CHECKOUT / ".ci/run").read_text().split()
 
-@pytest.mark.parametrize("name", ["parallelism", "worker-loss", "visibility-timeout"])
+
+@pytest.mark.parametrize("name", [experiment.name for experiment in catalogue.EXPERIMENTS if experiment.name not in APART])
 def test_an_experiment_is_as_predicted_and_leaves_the_lab_as_it_was(background: ThrowawayLab, name: str, browser: Browser) -> None:
     before, known = pids(background.cluster), set(background.cluster.api.dag_ids())
 
