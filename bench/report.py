@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -110,7 +111,9 @@ def as_json(rounds: Sequence[Round]) -> Mapping[str, object]:
 def _spread(values: Sequence[float], unit: str) -> str:
     if not values:
         return "-"
-    digits = 2 if median(values) < 1 else 1 if median(values) < 100 else 0  # noqa: PLR2004  # as many as mean something
+    digits = next(
+        digits for digits, most in ((3, 0.2), (2, 1), (1, 100), (0, math.inf)) if median(values) < most
+    )  # as many as mean something
     middle, least, most = (f"{number:.{digits}f}" for number in (median(values), min(values), max(values)))
     return f"{middle} {unit}" + (f" ({least}-{most})" if len(values) > 1 else "")
 
