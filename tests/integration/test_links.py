@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -14,6 +15,8 @@ from airflow_celery_lab.servers import probes
 from .sandbox import Running, Sandbox, until
 
 pytestmark = pytest.mark.integration
+
+RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def carrier(sandbox: Sandbox) -> Running:
@@ -51,6 +54,14 @@ def test_a_carrier_that_was_killed_carries_the_links_again_as_they_were(sandbox:
     until(lambda: answers(sandbox), "the healed link")
     assert second.stop() == 128 + signal.SIGTERM
     assert not state.links_held.exists()
+
+
+@pytest.mark.skipif(not RANGE.exists(), reason="the system does not say which ports it gives to outgoing connections")
+def test_links_have_ports_that_no_outgoing_connection_gets() -> None:
+    least = int(RANGE.read_text().split()[0])
+
+    assert sorted(_free_ports("127.0.0.1")) == ["postgres", "redis", "webserver"]
+    assert max(_free_ports("127.0.0.1").values()) < least
 
 
 def test_a_carrier_for_which_nobody_has_asked_says_so(sandbox: Sandbox) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import socket
+import random
 from collections.abc import Collection, Sequence
-from contextlib import ExitStack
+from itertools import islice
 
 from airflow_celery_lab.cluster import journal, link_status
 from airflow_celery_lab.cluster.lifecycle import Lifecycle
@@ -14,8 +14,12 @@ from airflow_celery_lab.configuration import links, procfile
 from airflow_celery_lab.configuration.links import Condition, Links
 from airflow_celery_lab.configuration.services import LINKS
 from airflow_celery_lab.errors import NotReadyError, StateFolderError
+from airflow_celery_lab.servers import probes
 from airflow_celery_lab.wait import wait_until
 
+#: Where links listen: below the ports that a system gives to outgoing connections, on Linux from 32768, as one of those would keep a link's
+#: from it for as long as it lives; and above those of labs in tests.
+PORTS = range(25_000, 32_768)
 #: Seconds in which the process that carries the links takes in how they are, on a machine that is busy.
 SHORTLY = 20.0
 #: States of supervisord in which it does not start a process again by itself.
@@ -146,10 +150,9 @@ class Linked(Lifecycle):
 
 
 def _free_ports(host: str) -> dict[str, int]:
-    with ExitStack() as stack:
-        listeners = {
-            server: stack.enter_context(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)) for server in links.SERVERS
-        }
-        for listener in listeners.values():
-            listener.bind((host, 0))
-        return {server: int(listener.getsockname()[1]) for server, listener in listeners.items()}
+    """Return a port for the link to each server, at which nobody listens."""
+    candidates = random.sample(PORTS, len(PORTS))
+    free = list(islice((port for port in candidates if not probes.port_taken(host, port)), len(links.SERVERS)))
+    if len(free) < len(links.SERVERS):
+        raise NotReadyError(f"no port from {PORTS[0]} to {PORTS[-1]} is free for the links; stop some servers.")
+    return dict(zip(links.SERVERS, free, strict=True))
