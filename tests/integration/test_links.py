@@ -24,8 +24,9 @@ def carrier(sandbox: Sandbox) -> Running:
 
 
 def answers(sandbox: Sandbox) -> bool:
-    port = links.read(sandbox.lab.state).ports["redis"]
-    with Redis(port=port, password=sandbox.credentials.redis_password, socket_timeout=0.3, socket_connect_timeout=0.3) as client:
+    host, port = sandbox.settings.client_host, links.read(sandbox.lab.state).ports["redis"]
+    password = sandbox.credentials.redis_password
+    with Redis(host, port, password=password, socket_timeout=0.3, socket_connect_timeout=0.3) as client:
         try:
             return bool(client.ping())
         except RedisError:

@@ -22,6 +22,6 @@ class Coordinator(BaseCoordinator):
     """Runs tasks in Python."""
 
     def execute_task(self, **task: Any) -> BaseCoordinator.ExecutionResult:
-        """Run the task to its end, which may take for ever."""
+        """Run the task until it ends."""
         process = Supervisor.start(**task)
         return self.ExecutionResult(process.wait(), process.final_state)
