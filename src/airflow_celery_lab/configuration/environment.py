@@ -71,7 +71,12 @@ def warnings(settings: Settings, base: Mapping[str, str]) -> Iterator[str]:
 
 def default_queue(lab: Lab, base: Mapping[str, str]) -> str:
     """Return the queue of a worker that names none (`[operators] default_queue`)."""
-    return of_process(lab, None, base).get("AIRFLOW__OPERATORS__DEFAULT_QUEUE") or "default"
+    return default_queue_in(of_process(lab, None, base))
+
+
+def default_queue_in(variables: Mapping[str, str]) -> str:
+    """Return the same for a process with these variables."""
+    return variables.get("AIRFLOW__OPERATORS__DEFAULT_QUEUE") or "default"
 
 
 def parallelism(lab: Lab, base: Mapping[str, str]) -> int:

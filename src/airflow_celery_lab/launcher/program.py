@@ -11,6 +11,7 @@ from airflow_celery_lab.command import typed
 from airflow_celery_lab.configuration import (
     airflow_settings,
     coordinators,
+    environment,
     files,
     membership,
     names,
@@ -81,7 +82,7 @@ def _show_plugin(variables: dict[str, str]) -> None:
 def _choose_coordinator(queues: Sequence[str], variables: dict[str, str]) -> None:
     """Have the lab's own coordinator run the tasks of these queues, unless the user has chosen any."""
     if not any(name + variant in variables for name in (coordinators.ALL, coordinators.OF_QUEUES) for variant in overrides.VARIANTS):
-        variables.update(coordinators.of(queues or [variables.get("AIRFLOW__OPERATORS__DEFAULT_QUEUE") or "default"]))
+        variables.update(coordinators.of(queues or [environment.default_queue_in(variables)]))
 
 
 def write_passwords(lab: Lab) -> None:
